@@ -1,0 +1,67 @@
+// Package layout says where things are on a node: folders, sockets, user ids.
+// It is the one place where machined, the daemons, the image and the cluster
+// supervisor agree on them. It does nothing.
+package layout
+
+// Folders. /run, /tmp and /system are tmpfs; the root is a read-only SquashFS.
+const (
+	StateDir     = "/system/state"    // STATE, persistent: configuration and node identity
+	MetaDir      = "/system/meta"     // META, persistent: small facts that survive a wipe of STATE
+	PlatformDir  = "/system/platform" // what the platform hands in, read-only; container mode only
+	EtcDir       = "/system/etc"      // targets of the image's symlinks /etc/{resolv.conf,hosts,hostname,machine-id}
+	LogDir       = "/system/log"      // logs of services, bounded
+	SecretsDir   = "/system/secrets"  // keys and certificates of services, one folder per user of them
+	RootBindDir  = "/system/rootfs"   // the image bound without what is mounted over it: root of our daemons
+	EphemeralDir = "/var"             // EPHEMERAL, persistent until wiped
+
+	ConfigFile         = StateDir + "/config.yaml"
+	PlatformConfigFile = PlatformDir + "/config.yaml"
+	PowerFile          = MetaDir + "/power" // "reboot" or "poweroff": what the node asked of the supervisor
+
+	EtcdDataDir     = "/var/lib/etcd"
+	KubernetesDir   = "/etc/kubernetes" // tmpfs bound over the image's empty folder
+	ManifestsDir    = KubernetesDir + "/manifests"
+	KubeletDir      = "/var/lib/kubelet"
+	CNIConfDir      = "/etc/cni/net.d" // writable, on EPHEMERAL
+	CNIBinDir       = "/opt/cni/bin"   // writable, on EPHEMERAL; searched before CNISystemBinDir
+	CNISystemBinDir = "/usr/lib/cni"   // in the image
+)
+
+// Sockets. Each lies in a folder of its own so that a daemon's mounts show it
+// only those that it may use; who calls is learnt from the kernel.
+const (
+	StoreSocket      = "/system/run/store/store.sock"           // machined: resource store, a view per uid
+	MachineSocket    = "/system/run/machined/machine.sock"      // machined: API, for routerd alone
+	RouterSocket     = "/system/run/routerd/routerd.sock"       // routerd: all APIs of this node, for apid alone
+	NetworkSocket    = "/system/run/networkd/networkd.sock"     // networkd: API, for routerd alone
+	TimeSocket       = "/system/run/timed/timed.sock"           // timed: API, for routerd alone
+	SignerSocket     = "/system/run/signer/signer.sock"         // machined: signs for trustd alone
+	ContainerdSocket = "/system/run/containerd/containerd.sock" // the OS's own containerd, namespace "system"
+	CRISocket        = "/run/containerd/containerd.sock"        // Kubernetes's containerd: "k8s.io", and "system" for etcd and kubelet
+)
+
+// Ports.
+const (
+	APIPort   = 50000
+	TrustPort = 50001
+	KubePort  = 6443
+)
+
+// User ids; the group id is the same number.
+const (
+	APIUID       = 50
+	RouterUID    = 51
+	TrustUID     = 52
+	NetworkUID   = 53
+	TimeUID      = 54
+	EtcdUID      = 60
+	APIServerUID = 65534
+	ManagerUID   = 65535
+	SchedulerUID = 65536
+)
+
+// Names of containerd namespaces.
+const (
+	SystemNamespace = "system"
+	KubeNamespace   = "k8s.io"
+)

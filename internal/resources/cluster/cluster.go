@@ -1,0 +1,180 @@
+// Package cluster …
+package cluster
+
+import (
+	"net/netip"
+
+	"github.com/cosi-project/runtime/pkg/resource"
+	meta "github.com/cosi-project/runtime/pkg/resource/meta/spec"
+	"github.com/cosi-project/runtime/pkg/resource/typed"
+
+	"talos/internal/resources/object"
+)
+
+// Namespace holds the resources of this family.
+const Namespace = resource.Namespace("cluster")
+
+// Types lists every type of this family.
+func Types() []object.Definition {
+	return []object.Definition{
+		object.Define(NewIdentity("")),
+		object.Define(NewInfo("")),
+		object.Define(NewMember("")),
+	}
+}
+
+// IdentityType is the resource type of Identity.
+const IdentityType = resource.Type("Identities.cluster.talos.dev")
+
+// Identity …
+type Identity = typed.Resource[IdentitySpec, identityDefinition]
+
+// IdentitySpec …
+type IdentitySpec struct {
+	NodeID string `yaml:"nodeId" protobuf:"1"`
+}
+
+// DeepCopy returns a copy that shares nothing with s.
+func (s IdentitySpec) DeepCopy() IdentitySpec { return object.Clone(s) }
+
+type identityDefinition struct{}
+
+func (identityDefinition) ResourceDefinition() meta.ResourceDefinitionSpec {
+	return meta.ResourceDefinitionSpec{
+		Type:             IdentityType,
+		DefaultNamespace: Namespace,
+		PrintColumns: []meta.PrintColumn{
+			{Name: "ID", JSONPath: `{.nodeId}`},
+		},
+	}
+}
+
+// NewIdentity returns an empty Identity under id.
+func NewIdentity(id resource.ID) *Identity {
+	return typed.NewResource[IdentitySpec, identityDefinition](resource.NewMetadata(Namespace, IdentityType, id, resource.VersionUndefined), IdentitySpec{})
+}
+
+// InfoType is the resource type of Info.
+const InfoType = resource.Type("Infos.cluster.talos.dev")
+
+// Info …
+type Info = typed.Resource[InfoSpec, infoDefinition]
+
+// InfoSpec …
+type InfoSpec struct {
+	ClusterID   string `yaml:"clusterId" protobuf:"1"`
+	ClusterName string `yaml:"clusterName" protobuf:"2"`
+}
+
+// DeepCopy returns a copy that shares nothing with s.
+func (s InfoSpec) DeepCopy() InfoSpec { return object.Clone(s) }
+
+type infoDefinition struct{}
+
+func (infoDefinition) ResourceDefinition() meta.ResourceDefinitionSpec {
+	return meta.ResourceDefinitionSpec{
+		Type:             InfoType,
+		DefaultNamespace: Namespace,
+		PrintColumns: []meta.PrintColumn{
+			{Name: "Cluster ID", JSONPath: `{.clusterId}`},
+			{Name: "Cluster Name", JSONPath: `{.clusterName}`},
+		},
+	}
+}
+
+// NewInfo returns an empty Info under id.
+func NewInfo(id resource.ID) *Info {
+	return typed.NewResource[InfoSpec, infoDefinition](resource.NewMetadata(Namespace, InfoType, id, resource.VersionUndefined), InfoSpec{})
+}
+
+// MemberType is the resource type of Member.
+const MemberType = resource.Type("Members.cluster.talos.dev")
+
+// Member …
+type Member = typed.Resource[MemberSpec, memberDefinition]
+
+// MemberSpec …
+type MemberSpec struct {
+	NodeID          string        `yaml:"nodeId" protobuf:"1"`
+	Addresses       []netip.Addr  `yaml:"addresses" protobuf:"2"`
+	Hostname        string        `yaml:"hostname" protobuf:"3"`
+	MachineType     MachineType   `yaml:"machineType" protobuf:"4"`
+	OperatingSystem string        `yaml:"operatingSystem" protobuf:"5"`
+	ControlPlane    *ControlPlane `yaml:"controlPlane" protobuf:"6"`
+}
+
+// DeepCopy returns a copy that shares nothing with s.
+func (s MemberSpec) DeepCopy() MemberSpec { return object.Clone(s) }
+
+type memberDefinition struct{}
+
+func (memberDefinition) ResourceDefinition() meta.ResourceDefinitionSpec {
+	return meta.ResourceDefinitionSpec{
+		Type:             MemberType,
+		DefaultNamespace: Namespace,
+		PrintColumns: []meta.PrintColumn{
+			{Name: "Hostname", JSONPath: `{.hostname}`},
+			{Name: "Machine Type", JSONPath: `{.machineType}`},
+			{Name: "OS", JSONPath: `{.operatingSystem}`},
+			{Name: "Addresses", JSONPath: `{.addresses}`},
+		},
+	}
+}
+
+// NewMember returns an empty Member under id.
+func NewMember(id resource.ID) *Member {
+	return typed.NewResource[MemberSpec, memberDefinition](resource.NewMetadata(Namespace, MemberType, id, resource.VersionUndefined), MemberSpec{})
+}
+
+// ControlPlane …
+type ControlPlane struct {
+	Port int `yaml:"port" protobuf:"1"`
+}
+
+// MachineType is what a node is for.
+type MachineType int32
+
+// The machine types, with the wire's numbers.
+const (
+	TypeUnknown      MachineType = 0
+	TypeInit         MachineType = 1
+	TypeControlPlane MachineType = 2
+	TypeWorker       MachineType = 3
+)
+
+// String names the type as the configuration does.
+func (t MachineType) String() string {
+	switch t {
+	case TypeInit:
+		return "init"
+	case TypeControlPlane:
+		return "controlplane"
+	case TypeWorker:
+		return "worker"
+	default:
+		return "unknown"
+	}
+}
+
+// MarshalText gives the name.
+func (t MachineType) MarshalText() ([]byte, error) { return []byte(t.String()), nil }
+
+// UnmarshalText reads a name.
+func (t *MachineType) UnmarshalText(text []byte) error {
+	*t = ParseMachineType(string(text))
+	return nil
+}
+
+// ParseMachineType reads the name that the configuration uses.
+func ParseMachineType(name string) MachineType {
+	switch name {
+	case "init":
+		return TypeInit
+	case "controlplane":
+		return TypeControlPlane
+	case "worker":
+		return TypeWorker
+	default:
+		return TypeUnknown
+	}
+}

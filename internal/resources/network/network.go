@@ -1,0 +1,687 @@
+// Package network …
+package network
+
+import (
+	"net/netip"
+
+	"github.com/cosi-project/runtime/pkg/resource"
+	meta "github.com/cosi-project/runtime/pkg/resource/meta/spec"
+	"github.com/cosi-project/runtime/pkg/resource/typed"
+
+	"talos/internal/resources/object"
+)
+
+// Namespace holds the resources of this family.
+const Namespace = resource.Namespace("network")
+
+// ConfigNamespace holds specs as each layer wants them, before they are merged
+// into Namespace; an id there starts with its layer, such as configuration/eth0.
+const ConfigNamespace = resource.Namespace("network-config")
+
+// Types lists every type of this family.
+func Types() []object.Definition {
+	return []object.Definition{
+		object.Define(NewAddressSpec(Namespace, "")),
+		object.Define(NewAddressStatus("")),
+		object.Define(NewHardwareAddress("")),
+		object.Define(NewHostnameSpec(Namespace, "")),
+		object.Define(NewHostnameStatus("")),
+		object.Define(NewLinkSpec(Namespace, "")),
+		object.Define(NewLinkStatus("")),
+		object.Define(NewNodeAddress("")),
+		object.Define(NewOperatorSpec(Namespace, "")),
+		object.Define(NewResolverSpec(Namespace, "")),
+		object.Define(NewResolverStatus("")),
+		object.Define(NewRouteSpec(Namespace, "")),
+		object.Define(NewRouteStatus("")),
+		object.Define(NewStaticHost("")),
+		object.Define(NewNetworkStatus("")),
+		object.Define(NewTimeServerSpec(Namespace, "")),
+		object.Define(NewTimeServerStatus("")),
+	}
+}
+
+// AddressSpecType is the resource type of AddressSpec.
+const AddressSpecType = resource.Type("AddressSpecs.net.talos.dev")
+
+// AddressSpec …
+type AddressSpec = typed.Resource[AddressSpecSpec, addressSpecDefinition]
+
+// AddressSpecSpec …
+type AddressSpecSpec struct {
+	Address         netip.Prefix `yaml:"address" protobuf:"1"`
+	LinkName        string       `yaml:"linkName" protobuf:"2"`
+	Family          Family       `yaml:"family" protobuf:"3"`
+	Scope           Scope        `yaml:"scope" protobuf:"4"`
+	Flags           AddressFlags `yaml:"flags" protobuf:"5"`
+	AnnounceWithARP bool         `yaml:"announceWithARP" protobuf:"6"`
+	Priority        uint32       `yaml:"priority" protobuf:"8"`
+	Layer           ConfigLayer  `yaml:"layer" protobuf:"7"`
+}
+
+// DeepCopy returns a copy that shares nothing with s.
+func (s AddressSpecSpec) DeepCopy() AddressSpecSpec { return object.Clone(s) }
+
+type addressSpecDefinition struct{}
+
+func (addressSpecDefinition) ResourceDefinition() meta.ResourceDefinitionSpec {
+	return meta.ResourceDefinitionSpec{
+		Type:             AddressSpecType,
+		DefaultNamespace: Namespace,
+	}
+}
+
+// NewAddressSpec returns an empty AddressSpec under id in namespace ns, one of Namespace and ConfigNamespace.
+func NewAddressSpec(ns resource.Namespace, id resource.ID) *AddressSpec {
+	return typed.NewResource[AddressSpecSpec, addressSpecDefinition](resource.NewMetadata(ns, AddressSpecType, id, resource.VersionUndefined), AddressSpecSpec{})
+}
+
+// AddressStatusType is the resource type of AddressStatus.
+const AddressStatusType = resource.Type("AddressStatuses.net.talos.dev")
+
+// AddressStatus …
+type AddressStatus = typed.Resource[AddressStatusSpec, addressStatusDefinition]
+
+// AddressStatusSpec …
+type AddressStatusSpec struct {
+	Address   netip.Prefix `yaml:"address" protobuf:"1"`
+	Local     netip.Addr   `yaml:"local" protobuf:"2"`
+	Broadcast netip.Addr   `yaml:"broadcast" protobuf:"3"`
+	Anycast   netip.Addr   `yaml:"anycast" protobuf:"4"`
+	Multicast netip.Addr   `yaml:"multicast" protobuf:"5"`
+	LinkIndex uint32       `yaml:"linkIndex" protobuf:"6"`
+	LinkName  string       `yaml:"linkName" protobuf:"7"`
+	Family    Family       `yaml:"family" protobuf:"8"`
+	Scope     Scope        `yaml:"scope" protobuf:"9"`
+	Flags     AddressFlags `yaml:"flags" protobuf:"10"`
+	Priority  uint32       `yaml:"priority" protobuf:"11"`
+}
+
+// DeepCopy returns a copy that shares nothing with s.
+func (s AddressStatusSpec) DeepCopy() AddressStatusSpec { return object.Clone(s) }
+
+type addressStatusDefinition struct{}
+
+func (addressStatusDefinition) ResourceDefinition() meta.ResourceDefinitionSpec {
+	return meta.ResourceDefinitionSpec{
+		Type:             AddressStatusType,
+		Aliases:          []resource.Type{"address", "addresses"},
+		DefaultNamespace: Namespace,
+		PrintColumns: []meta.PrintColumn{
+			{Name: "Address", JSONPath: `{.address}`},
+			{Name: "Link", JSONPath: `{.linkName}`},
+		},
+	}
+}
+
+// NewAddressStatus returns an empty AddressStatus under id.
+func NewAddressStatus(id resource.ID) *AddressStatus {
+	return typed.NewResource[AddressStatusSpec, addressStatusDefinition](resource.NewMetadata(Namespace, AddressStatusType, id, resource.VersionUndefined), AddressStatusSpec{})
+}
+
+// HardwareAddressType is the resource type of HardwareAddress.
+const HardwareAddressType = resource.Type("HardwareAddresses.net.talos.dev")
+
+// HardwareAddress …
+type HardwareAddress = typed.Resource[HardwareAddressSpec, hardwareAddressDefinition]
+
+// HardwareAddressSpec …
+type HardwareAddressSpec struct {
+	Name         string       `yaml:"name" protobuf:"1"`
+	HardwareAddr HardwareAddr `yaml:"hardwareAddr" protobuf:"2"`
+}
+
+// DeepCopy returns a copy that shares nothing with s.
+func (s HardwareAddressSpec) DeepCopy() HardwareAddressSpec { return object.Clone(s) }
+
+type hardwareAddressDefinition struct{}
+
+func (hardwareAddressDefinition) ResourceDefinition() meta.ResourceDefinitionSpec {
+	return meta.ResourceDefinitionSpec{
+		Type:             HardwareAddressType,
+		DefaultNamespace: Namespace,
+	}
+}
+
+// NewHardwareAddress returns an empty HardwareAddress under id.
+func NewHardwareAddress(id resource.ID) *HardwareAddress {
+	return typed.NewResource[HardwareAddressSpec, hardwareAddressDefinition](resource.NewMetadata(Namespace, HardwareAddressType, id, resource.VersionUndefined), HardwareAddressSpec{})
+}
+
+// HostnameSpecType is the resource type of HostnameSpec.
+const HostnameSpecType = resource.Type("HostnameSpecs.net.talos.dev")
+
+// HostnameSpec …
+type HostnameSpec = typed.Resource[HostnameSpecSpec, hostnameSpecDefinition]
+
+// HostnameSpecSpec …
+type HostnameSpecSpec struct {
+	Hostname   string      `yaml:"hostname" protobuf:"1"`
+	Domainname string      `yaml:"domainname" protobuf:"2"`
+	Layer      ConfigLayer `yaml:"layer" protobuf:"3"`
+}
+
+// DeepCopy returns a copy that shares nothing with s.
+func (s HostnameSpecSpec) DeepCopy() HostnameSpecSpec { return object.Clone(s) }
+
+type hostnameSpecDefinition struct{}
+
+func (hostnameSpecDefinition) ResourceDefinition() meta.ResourceDefinitionSpec {
+	return meta.ResourceDefinitionSpec{
+		Type:             HostnameSpecType,
+		DefaultNamespace: Namespace,
+	}
+}
+
+// NewHostnameSpec returns an empty HostnameSpec under id in namespace ns, one of Namespace and ConfigNamespace.
+func NewHostnameSpec(ns resource.Namespace, id resource.ID) *HostnameSpec {
+	return typed.NewResource[HostnameSpecSpec, hostnameSpecDefinition](resource.NewMetadata(ns, HostnameSpecType, id, resource.VersionUndefined), HostnameSpecSpec{})
+}
+
+// HostnameStatusType is the resource type of HostnameStatus.
+const HostnameStatusType = resource.Type("HostnameStatuses.net.talos.dev")
+
+// HostnameStatus …
+type HostnameStatus = typed.Resource[HostnameStatusSpec, hostnameStatusDefinition]
+
+// HostnameStatusSpec …
+type HostnameStatusSpec struct {
+	Hostname   string `yaml:"hostname" protobuf:"1"`
+	Domainname string `yaml:"domainname" protobuf:"2"`
+}
+
+// DeepCopy returns a copy that shares nothing with s.
+func (s HostnameStatusSpec) DeepCopy() HostnameStatusSpec { return object.Clone(s) }
+
+type hostnameStatusDefinition struct{}
+
+func (hostnameStatusDefinition) ResourceDefinition() meta.ResourceDefinitionSpec {
+	return meta.ResourceDefinitionSpec{
+		Type:             HostnameStatusType,
+		Aliases:          []resource.Type{"hostname"},
+		DefaultNamespace: Namespace,
+		PrintColumns: []meta.PrintColumn{
+			{Name: "Hostname", JSONPath: `{.hostname}`},
+			{Name: "Domainname", JSONPath: `{.domainname}`},
+		},
+	}
+}
+
+// NewHostnameStatus returns an empty HostnameStatus under id.
+func NewHostnameStatus(id resource.ID) *HostnameStatus {
+	return typed.NewResource[HostnameStatusSpec, hostnameStatusDefinition](resource.NewMetadata(Namespace, HostnameStatusType, id, resource.VersionUndefined), HostnameStatusSpec{})
+}
+
+// LinkSpecType is the resource type of LinkSpec.
+const LinkSpecType = resource.Type("LinkSpecs.net.talos.dev")
+
+// LinkSpec …
+type LinkSpec = typed.Resource[LinkSpecSpec, linkSpecDefinition]
+
+// LinkSpecSpec …
+type LinkSpecSpec struct {
+	Name         string       `yaml:"name" protobuf:"1"`
+	Logical      bool         `yaml:"logical" protobuf:"2"`
+	Up           bool         `yaml:"up" protobuf:"3"`
+	MTU          uint32       `yaml:"mtu" protobuf:"4"`
+	Kind         string       `yaml:"kind" protobuf:"5"`
+	Type         LinkType     `yaml:"type" protobuf:"6"`
+	HardwareAddr HardwareAddr `yaml:"hardwareAddr" protobuf:"15"`
+	ParentName   string       `yaml:"parentName" protobuf:"7"`
+	Layer        ConfigLayer  `yaml:"layer" protobuf:"14"`
+	Multicast    *bool        `yaml:"multicast" protobuf:"16"`
+}
+
+// DeepCopy returns a copy that shares nothing with s.
+func (s LinkSpecSpec) DeepCopy() LinkSpecSpec { return object.Clone(s) }
+
+type linkSpecDefinition struct{}
+
+func (linkSpecDefinition) ResourceDefinition() meta.ResourceDefinitionSpec {
+	return meta.ResourceDefinitionSpec{
+		Type:             LinkSpecType,
+		DefaultNamespace: Namespace,
+		Sensitivity:      meta.Sensitive,
+	}
+}
+
+// NewLinkSpec returns an empty LinkSpec under id in namespace ns, one of Namespace and ConfigNamespace.
+func NewLinkSpec(ns resource.Namespace, id resource.ID) *LinkSpec {
+	return typed.NewResource[LinkSpecSpec, linkSpecDefinition](resource.NewMetadata(ns, LinkSpecType, id, resource.VersionUndefined), LinkSpecSpec{})
+}
+
+// LinkStatusType is the resource type of LinkStatus.
+const LinkStatusType = resource.Type("LinkStatuses.net.talos.dev")
+
+// LinkStatus …
+type LinkStatus = typed.Resource[LinkStatusSpec, linkStatusDefinition]
+
+// LinkStatusSpec …
+type LinkStatusSpec struct {
+	Alias            string           `yaml:"alias" protobuf:"31"`
+	AltNames         []string         `yaml:"altNames" protobuf:"32"`
+	Index            uint32           `yaml:"index" protobuf:"1"`
+	Type             LinkType         `yaml:"type" protobuf:"2"`
+	LinkIndex        uint32           `yaml:"linkIndex" protobuf:"3"`
+	Flags            LinkFlags        `yaml:"flags" protobuf:"4"`
+	HardwareAddr     HardwareAddr     `yaml:"hardwareAddr" protobuf:"5"`
+	PermanentAddr    HardwareAddr     `yaml:"permanentAddr" protobuf:"30"`
+	BroadcastAddr    HardwareAddr     `yaml:"broadcastAddr" protobuf:"6"`
+	MTU              uint32           `yaml:"mtu" protobuf:"7"`
+	QueueDisc        string           `yaml:"queueDisc" protobuf:"8"`
+	MasterIndex      uint32           `yaml:"masterIndex" protobuf:"9"`
+	OperationalState OperationalState `yaml:"operationalState" protobuf:"10"`
+	Kind             string           `yaml:"kind" protobuf:"11"`
+	SlaveKind        string           `yaml:"slaveKind" protobuf:"12"`
+	BusPath          string           `yaml:"busPath" protobuf:"13"`
+	PciID            string           `yaml:"pciID" protobuf:"14"`
+	Driver           string           `yaml:"driver" protobuf:"15"`
+	DriverVersion    string           `yaml:"driverVersion" protobuf:"16"`
+	FirmwareVersion  string           `yaml:"firmwareVersion" protobuf:"17"`
+	ProductID        string           `yaml:"productID" protobuf:"18"`
+	VendorID         string           `yaml:"vendorID" protobuf:"19"`
+	Product          string           `yaml:"product" protobuf:"20"`
+	Vendor           string           `yaml:"vendor" protobuf:"21"`
+	LinkState        bool             `yaml:"linkState" protobuf:"22"`
+	SpeedMbit        int              `yaml:"speedMbit" protobuf:"23"`
+}
+
+// DeepCopy returns a copy that shares nothing with s.
+func (s LinkStatusSpec) DeepCopy() LinkStatusSpec { return object.Clone(s) }
+
+type linkStatusDefinition struct{}
+
+func (linkStatusDefinition) ResourceDefinition() meta.ResourceDefinitionSpec {
+	return meta.ResourceDefinitionSpec{
+		Type:             LinkStatusType,
+		Aliases:          []resource.Type{"link", "links"},
+		DefaultNamespace: Namespace,
+		Sensitivity:      meta.Sensitive,
+		PrintColumns: []meta.PrintColumn{
+			{Name: "Alias", JSONPath: `{.alias}`},
+			{Name: "Type", JSONPath: `{.type}`},
+			{Name: "Kind", JSONPath: `{.kind}`},
+			{Name: "Hw Addr", JSONPath: `{.hardwareAddr}`},
+			{Name: "Oper State", JSONPath: `{.operationalState}`},
+			{Name: "Link State", JSONPath: `{.linkState}`},
+		},
+	}
+}
+
+// NewLinkStatus returns an empty LinkStatus under id.
+func NewLinkStatus(id resource.ID) *LinkStatus {
+	return typed.NewResource[LinkStatusSpec, linkStatusDefinition](resource.NewMetadata(Namespace, LinkStatusType, id, resource.VersionUndefined), LinkStatusSpec{})
+}
+
+// NodeAddressType is the resource type of NodeAddress.
+const NodeAddressType = resource.Type("NodeAddresses.net.talos.dev")
+
+// NodeAddress …
+type NodeAddress = typed.Resource[NodeAddressSpec, nodeAddressDefinition]
+
+// NodeAddressSpec …
+type NodeAddressSpec struct {
+	Addresses []netip.Prefix `yaml:"addresses" protobuf:"1"`
+}
+
+// DeepCopy returns a copy that shares nothing with s.
+func (s NodeAddressSpec) DeepCopy() NodeAddressSpec { return object.Clone(s) }
+
+type nodeAddressDefinition struct{}
+
+func (nodeAddressDefinition) ResourceDefinition() meta.ResourceDefinitionSpec {
+	return meta.ResourceDefinitionSpec{
+		Type:             NodeAddressType,
+		DefaultNamespace: Namespace,
+		PrintColumns: []meta.PrintColumn{
+			{Name: "Addresses", JSONPath: `{.addresses}`},
+		},
+	}
+}
+
+// NewNodeAddress returns an empty NodeAddress under id.
+func NewNodeAddress(id resource.ID) *NodeAddress {
+	return typed.NewResource[NodeAddressSpec, nodeAddressDefinition](resource.NewMetadata(Namespace, NodeAddressType, id, resource.VersionUndefined), NodeAddressSpec{})
+}
+
+// OperatorSpecType is the resource type of OperatorSpec.
+const OperatorSpecType = resource.Type("OperatorSpecs.net.talos.dev")
+
+// OperatorSpec …
+type OperatorSpec = typed.Resource[OperatorSpecSpec, operatorSpecDefinition]
+
+// OperatorSpecSpec …
+type OperatorSpecSpec struct {
+	Operator  Operator          `yaml:"operator" protobuf:"1"`
+	LinkName  string            `yaml:"linkName" protobuf:"2"`
+	RequireUp bool              `yaml:"requireUp" protobuf:"3"`
+	Dhcp4     DHCP4OperatorSpec `yaml:"dhcp4" protobuf:"4"`
+	Layer     ConfigLayer       `yaml:"layer" protobuf:"7"`
+}
+
+// DeepCopy returns a copy that shares nothing with s.
+func (s OperatorSpecSpec) DeepCopy() OperatorSpecSpec { return object.Clone(s) }
+
+type operatorSpecDefinition struct{}
+
+func (operatorSpecDefinition) ResourceDefinition() meta.ResourceDefinitionSpec {
+	return meta.ResourceDefinitionSpec{
+		Type:             OperatorSpecType,
+		DefaultNamespace: Namespace,
+		Sensitivity:      meta.Sensitive,
+	}
+}
+
+// NewOperatorSpec returns an empty OperatorSpec under id in namespace ns, one of Namespace and ConfigNamespace.
+func NewOperatorSpec(ns resource.Namespace, id resource.ID) *OperatorSpec {
+	return typed.NewResource[OperatorSpecSpec, operatorSpecDefinition](resource.NewMetadata(ns, OperatorSpecType, id, resource.VersionUndefined), OperatorSpecSpec{})
+}
+
+// ResolverSpecType is the resource type of ResolverSpec.
+const ResolverSpecType = resource.Type("ResolverSpecs.net.talos.dev")
+
+// ResolverSpec …
+type ResolverSpec = typed.Resource[ResolverSpecSpec, resolverSpecDefinition]
+
+// ResolverSpecSpec …
+type ResolverSpecSpec struct {
+	DNSServers              []netip.Addr     `yaml:"dnsServers" protobuf:"1"`
+	NameServers             []NameServerSpec `yaml:"nameServers" protobuf:"4"`
+	Layer                   ConfigLayer      `yaml:"layer" protobuf:"2"`
+	SearchDomains           []string         `yaml:"searchDomains" protobuf:"3"`
+	SearchDomainsOverridden bool             `yaml:"searchDomainsOverridden" protobuf:"5"`
+}
+
+// DeepCopy returns a copy that shares nothing with s.
+func (s ResolverSpecSpec) DeepCopy() ResolverSpecSpec { return object.Clone(s) }
+
+type resolverSpecDefinition struct{}
+
+func (resolverSpecDefinition) ResourceDefinition() meta.ResourceDefinitionSpec {
+	return meta.ResourceDefinitionSpec{
+		Type:             ResolverSpecType,
+		DefaultNamespace: Namespace,
+		PrintColumns: []meta.PrintColumn{
+			{Name: "Layer", JSONPath: `{.layer}`},
+			{Name: "Resolvers", JSONPath: `{.dnsServers}`},
+			{Name: "Search Domains", JSONPath: `{.searchDomains}`},
+		},
+	}
+}
+
+// NewResolverSpec returns an empty ResolverSpec under id in namespace ns, one of Namespace and ConfigNamespace.
+func NewResolverSpec(ns resource.Namespace, id resource.ID) *ResolverSpec {
+	return typed.NewResource[ResolverSpecSpec, resolverSpecDefinition](resource.NewMetadata(ns, ResolverSpecType, id, resource.VersionUndefined), ResolverSpecSpec{})
+}
+
+// ResolverStatusType is the resource type of ResolverStatus.
+const ResolverStatusType = resource.Type("ResolverStatuses.net.talos.dev")
+
+// ResolverStatus …
+type ResolverStatus = typed.Resource[ResolverStatusSpec, resolverStatusDefinition]
+
+// ResolverStatusSpec …
+type ResolverStatusSpec struct {
+	DNSServers    []netip.Addr     `yaml:"dnsServers" protobuf:"1"`
+	NameServers   []NameServerSpec `yaml:"nameServers" protobuf:"4"`
+	SearchDomains []string         `yaml:"searchDomains" protobuf:"2"`
+}
+
+// DeepCopy returns a copy that shares nothing with s.
+func (s ResolverStatusSpec) DeepCopy() ResolverStatusSpec { return object.Clone(s) }
+
+type resolverStatusDefinition struct{}
+
+func (resolverStatusDefinition) ResourceDefinition() meta.ResourceDefinitionSpec {
+	return meta.ResourceDefinitionSpec{
+		Type:             ResolverStatusType,
+		Aliases:          []resource.Type{"resolvers"},
+		DefaultNamespace: Namespace,
+		PrintColumns: []meta.PrintColumn{
+			{Name: "Resolvers", JSONPath: `{.dnsServers}`},
+			{Name: "Search Domains", JSONPath: `{.searchDomains}`},
+		},
+	}
+}
+
+// NewResolverStatus returns an empty ResolverStatus under id.
+func NewResolverStatus(id resource.ID) *ResolverStatus {
+	return typed.NewResource[ResolverStatusSpec, resolverStatusDefinition](resource.NewMetadata(Namespace, ResolverStatusType, id, resource.VersionUndefined), ResolverStatusSpec{})
+}
+
+// RouteSpecType is the resource type of RouteSpec.
+const RouteSpecType = resource.Type("RouteSpecs.net.talos.dev")
+
+// RouteSpec …
+type RouteSpec = typed.Resource[RouteSpecSpec, routeSpecDefinition]
+
+// RouteSpecSpec …
+type RouteSpecSpec struct {
+	Family      Family        `yaml:"family" protobuf:"1"`
+	Dst         netip.Prefix  `yaml:"dst" protobuf:"2"`
+	Src         netip.Addr    `yaml:"src" protobuf:"3"`
+	Gateway     netip.Addr    `yaml:"gateway" protobuf:"4"`
+	OutLinkName string        `yaml:"outLinkName" protobuf:"5"`
+	Table       RoutingTable  `yaml:"table" protobuf:"6"`
+	Priority    uint32        `yaml:"priority" protobuf:"7"`
+	Scope       Scope         `yaml:"scope" protobuf:"8"`
+	Type        RouteType     `yaml:"type" protobuf:"9"`
+	Flags       RouteFlags    `yaml:"flags" protobuf:"10"`
+	Protocol    RouteProtocol `yaml:"protocol" protobuf:"11"`
+	Layer       ConfigLayer   `yaml:"layer" protobuf:"12"`
+	MTU         uint32        `yaml:"mtu" protobuf:"13"`
+}
+
+// DeepCopy returns a copy that shares nothing with s.
+func (s RouteSpecSpec) DeepCopy() RouteSpecSpec { return object.Clone(s) }
+
+type routeSpecDefinition struct{}
+
+func (routeSpecDefinition) ResourceDefinition() meta.ResourceDefinitionSpec {
+	return meta.ResourceDefinitionSpec{
+		Type:             RouteSpecType,
+		DefaultNamespace: Namespace,
+	}
+}
+
+// NewRouteSpec returns an empty RouteSpec under id in namespace ns, one of Namespace and ConfigNamespace.
+func NewRouteSpec(ns resource.Namespace, id resource.ID) *RouteSpec {
+	return typed.NewResource[RouteSpecSpec, routeSpecDefinition](resource.NewMetadata(ns, RouteSpecType, id, resource.VersionUndefined), RouteSpecSpec{})
+}
+
+// RouteStatusType is the resource type of RouteStatus.
+const RouteStatusType = resource.Type("RouteStatuses.net.talos.dev")
+
+// RouteStatus …
+type RouteStatus = typed.Resource[RouteStatusSpec, routeStatusDefinition]
+
+// RouteStatusSpec …
+type RouteStatusSpec struct {
+	Family       Family        `yaml:"family" protobuf:"1"`
+	Dst          netip.Prefix  `yaml:"dst" protobuf:"2"`
+	Src          netip.Addr    `yaml:"src" protobuf:"3"`
+	Gateway      netip.Addr    `yaml:"gateway" protobuf:"4"`
+	OutLinkIndex uint32        `yaml:"outLinkIndex" protobuf:"5"`
+	OutLinkName  string        `yaml:"outLinkName" protobuf:"6"`
+	Table        RoutingTable  `yaml:"table" protobuf:"7"`
+	Priority     uint32        `yaml:"priority" protobuf:"8"`
+	Scope        Scope         `yaml:"scope" protobuf:"9"`
+	Type         RouteType     `yaml:"type" protobuf:"10"`
+	Flags        RouteFlags    `yaml:"flags" protobuf:"11"`
+	Protocol     RouteProtocol `yaml:"protocol" protobuf:"12"`
+	MTU          uint32        `yaml:"mtu" protobuf:"13"`
+}
+
+// DeepCopy returns a copy that shares nothing with s.
+func (s RouteStatusSpec) DeepCopy() RouteStatusSpec { return object.Clone(s) }
+
+type routeStatusDefinition struct{}
+
+func (routeStatusDefinition) ResourceDefinition() meta.ResourceDefinitionSpec {
+	return meta.ResourceDefinitionSpec{
+		Type:             RouteStatusType,
+		Aliases:          []resource.Type{"route", "routes"},
+		DefaultNamespace: Namespace,
+		PrintColumns: []meta.PrintColumn{
+			{Name: "Destination", JSONPath: `{.dst}`},
+			{Name: "Gateway", JSONPath: `{.gateway}`},
+			{Name: "Link", JSONPath: `{.outLinkName}`},
+			{Name: "Metric", JSONPath: `{.priority}`},
+		},
+	}
+}
+
+// NewRouteStatus returns an empty RouteStatus under id.
+func NewRouteStatus(id resource.ID) *RouteStatus {
+	return typed.NewResource[RouteStatusSpec, routeStatusDefinition](resource.NewMetadata(Namespace, RouteStatusType, id, resource.VersionUndefined), RouteStatusSpec{})
+}
+
+// StaticHostType is the resource type of StaticHost.
+const StaticHostType = resource.Type("StaticHosts.net.talos.dev")
+
+// StaticHost …
+type StaticHost = typed.Resource[StaticHostSpec, staticHostDefinition]
+
+// StaticHostSpec …
+type StaticHostSpec struct {
+	Addresses []netip.Addr `yaml:"addresses" protobuf:"1"`
+}
+
+// DeepCopy returns a copy that shares nothing with s.
+func (s StaticHostSpec) DeepCopy() StaticHostSpec { return object.Clone(s) }
+
+type staticHostDefinition struct{}
+
+func (staticHostDefinition) ResourceDefinition() meta.ResourceDefinitionSpec {
+	return meta.ResourceDefinitionSpec{
+		Type:             StaticHostType,
+		DefaultNamespace: Namespace,
+		PrintColumns: []meta.PrintColumn{
+			{Name: "Addresses", JSONPath: `{.addresses}`},
+		},
+	}
+}
+
+// NewStaticHost returns an empty StaticHost under id.
+func NewStaticHost(id resource.ID) *StaticHost {
+	return typed.NewResource[StaticHostSpec, staticHostDefinition](resource.NewMetadata(Namespace, StaticHostType, id, resource.VersionUndefined), StaticHostSpec{})
+}
+
+// NetworkStatusType is the resource type of NetworkStatus.
+const NetworkStatusType = resource.Type("NetworkStatuses.net.talos.dev")
+
+// NetworkStatus …
+type NetworkStatus = typed.Resource[NetworkStatusSpec, networkStatusDefinition]
+
+// NetworkStatusSpec …
+type NetworkStatusSpec struct {
+	AddressReady      bool `yaml:"addressReady" protobuf:"1"`
+	ConnectivityReady bool `yaml:"connectivityReady" protobuf:"2"`
+	HostnameReady     bool `yaml:"hostnameReady" protobuf:"3"`
+	EtcFilesReady     bool `yaml:"etcFilesReady" protobuf:"4"`
+}
+
+// DeepCopy returns a copy that shares nothing with s.
+func (s NetworkStatusSpec) DeepCopy() NetworkStatusSpec { return object.Clone(s) }
+
+type networkStatusDefinition struct{}
+
+func (networkStatusDefinition) ResourceDefinition() meta.ResourceDefinitionSpec {
+	return meta.ResourceDefinitionSpec{
+		Type:             NetworkStatusType,
+		Aliases:          []resource.Type{"netstatus", "netstatuses"},
+		DefaultNamespace: Namespace,
+		PrintColumns: []meta.PrintColumn{
+			{Name: "Address", JSONPath: `{.addressReady}`},
+			{Name: "Connectivity", JSONPath: `{.connectivityReady}`},
+			{Name: "Hostname", JSONPath: `{.hostnameReady}`},
+			{Name: "Etc", JSONPath: `{.etcFilesReady}`},
+		},
+	}
+}
+
+// NewNetworkStatus returns an empty NetworkStatus under id.
+func NewNetworkStatus(id resource.ID) *NetworkStatus {
+	return typed.NewResource[NetworkStatusSpec, networkStatusDefinition](resource.NewMetadata(Namespace, NetworkStatusType, id, resource.VersionUndefined), NetworkStatusSpec{})
+}
+
+// TimeServerSpecType is the resource type of TimeServerSpec.
+const TimeServerSpecType = resource.Type("TimeServerSpecs.net.talos.dev")
+
+// TimeServerSpec …
+type TimeServerSpec = typed.Resource[TimeServerSpecSpec, timeServerSpecDefinition]
+
+// TimeServerSpecSpec …
+type TimeServerSpecSpec struct {
+	TimeServers []string    `yaml:"timeServers" protobuf:"1"`
+	UseNTS      bool        `yaml:"useNTS" protobuf:"3"`
+	Layer       ConfigLayer `yaml:"layer" protobuf:"2"`
+}
+
+// DeepCopy returns a copy that shares nothing with s.
+func (s TimeServerSpecSpec) DeepCopy() TimeServerSpecSpec { return object.Clone(s) }
+
+type timeServerSpecDefinition struct{}
+
+func (timeServerSpecDefinition) ResourceDefinition() meta.ResourceDefinitionSpec {
+	return meta.ResourceDefinitionSpec{
+		Type:             TimeServerSpecType,
+		DefaultNamespace: Namespace,
+		PrintColumns: []meta.PrintColumn{
+			{Name: "Timeservers", JSONPath: `{.timeServers}`},
+			{Name: "UseNTS", JSONPath: `{.useNTS}`},
+		},
+	}
+}
+
+// NewTimeServerSpec returns an empty TimeServerSpec under id in namespace ns, one of Namespace and ConfigNamespace.
+func NewTimeServerSpec(ns resource.Namespace, id resource.ID) *TimeServerSpec {
+	return typed.NewResource[TimeServerSpecSpec, timeServerSpecDefinition](resource.NewMetadata(ns, TimeServerSpecType, id, resource.VersionUndefined), TimeServerSpecSpec{})
+}
+
+// TimeServerStatusType is the resource type of TimeServerStatus.
+const TimeServerStatusType = resource.Type("TimeServerStatuses.net.talos.dev")
+
+// TimeServerStatus …
+type TimeServerStatus = typed.Resource[TimeServerStatusSpec, timeServerStatusDefinition]
+
+// TimeServerStatusSpec …
+type TimeServerStatusSpec struct {
+	TimeServers []string `yaml:"timeServers" protobuf:"1"`
+	UseNTS      bool     `yaml:"useNTS" protobuf:"2"`
+}
+
+// DeepCopy returns a copy that shares nothing with s.
+func (s TimeServerStatusSpec) DeepCopy() TimeServerStatusSpec { return object.Clone(s) }
+
+type timeServerStatusDefinition struct{}
+
+func (timeServerStatusDefinition) ResourceDefinition() meta.ResourceDefinitionSpec {
+	return meta.ResourceDefinitionSpec{
+		Type:             TimeServerStatusType,
+		Aliases:          []resource.Type{"timeserver", "timeservers"},
+		DefaultNamespace: Namespace,
+		PrintColumns: []meta.PrintColumn{
+			{Name: "Timeservers", JSONPath: `{.timeServers}`},
+			{Name: "UseNTS", JSONPath: `{.useNTS}`},
+		},
+	}
+}
+
+// NewTimeServerStatus returns an empty TimeServerStatus under id.
+func NewTimeServerStatus(id resource.ID) *TimeServerStatus {
+	return typed.NewResource[TimeServerStatusSpec, timeServerStatusDefinition](resource.NewMetadata(Namespace, TimeServerStatusType, id, resource.VersionUndefined), TimeServerStatusSpec{})
+}
+
+// DHCP4OperatorSpec …
+type DHCP4OperatorSpec struct {
+	RouteMetric         uint32 `yaml:"routeMetric" protobuf:"1"`
+	SkipHostnameRequest bool   `yaml:"skipHostnameRequest" protobuf:"2"`
+	SkipRoutes          bool   `yaml:"skipRoutes" protobuf:"4"`
+}
+
+// NameServerSpec …
+type NameServerSpec struct {
+	Addr          netip.Addr `yaml:"addr" protobuf:"1"`
+	TLSServerName string     `yaml:"tlsServerName" protobuf:"3"`
+}
