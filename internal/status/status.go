@@ -1,0 +1,230 @@
+// Package status says how the machine as a whole is: its stage, whether it is
+// ready, and if not, what is missing. It reads what every other package
+// reports and decides; it measures nothing itself.
+package status
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"sync"
+
+	"github.com/cosi-project/runtime/pkg/controller"
+	"github.com/cosi-project/runtime/pkg/safe"
+	"github.com/cosi-project/runtime/pkg/state"
+	"go.uber.org/zap"
+
+	"talos/internal/resources/cluster"
+	"talos/internal/resources/config"
+	"talos/internal/resources/k8s"
+	"talos/internal/resources/network"
+	"talos/internal/resources/runtime"
+	"talos/internal/resources/timesync"
+	"talos/internal/resources/v1alpha1"
+	"talos/internal/version"
+)
+
+// MachineID and VersionID are the ids of what this package makes.
+const (
+	MachineID = "machine"
+	VersionID = "version"
+)
+
+// Machine keeps the MachineStatus. Sequences tell it the stage; it is safe for
+// concurrent use.
+type Machine struct {
+	kick chan struct{}
+
+	mu    sync.Mutex // guards stage
+	stage runtime.MachineStage
+}
+
+// New makes the keeper of a machine that boots.
+func New() *Machine {
+	return &Machine{kick: make(chan struct{}, 1), stage: runtime.StageBooting}
+}
+
+// SetStage records where the machine is in its life.
+func (m *Machine) SetStage(stage runtime.MachineStage) {
+	m.mu.Lock()
+	m.stage = stage
+	m.mu.Unlock()
+	select {
+	case m.kick <- struct{}{}:
+	default:
+	}
+}
+
+// Stage is what SetStage said last.
+func (m *Machine) Stage() runtime.MachineStage {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.stage
+}
+
+// Name names the controller.
+func (*Machine) Name() string { return "runtime.MachineStatusController" }
+
+// Inputs are all that readiness depends on.
+func (*Machine) Inputs() []controller.Input {
+	weak := func(ns, kind string) controller.Input {
+		return controller.Input{Namespace: ns, Type: kind, Kind: controller.InputWeak}
+	}
+	return []controller.Input{
+		weak(v1alpha1.Namespace, v1alpha1.ServiceType),
+		weak(config.Namespace, config.MachineTypeType),
+		weak(timesync.Namespace, timesync.TimeStatusType),
+		weak(network.Namespace, network.NetworkStatusType),
+		weak(k8s.Namespace, k8s.NodeStatusType),
+	}
+}
+
+// Outputs are what this controller alone writes.
+func (*Machine) Outputs() []controller.Output {
+	return []controller.Output{
+		{Type: runtime.MachineStatusType, Kind: controller.OutputExclusive},
+		{Type: runtime.VersionType, Kind: controller.OutputExclusive},
+	}
+}
+
+// Run is the controller's loop.
+func (m *Machine) Run(ctx context.Context, r controller.Runtime, _ *zap.Logger) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-r.EventCh():
+		case <-m.kick:
+		}
+		if err := m.reconcile(ctx, r); err != nil {
+			return err
+		}
+		r.ResetRestartBackoff()
+	}
+}
+
+func (m *Machine) reconcile(ctx context.Context, r controller.Runtime) error {
+	facts, err := observe(ctx, r)
+	if err != nil {
+		return err
+	}
+	stage := m.Stage()
+	unmet := Unmet(facts)
+	if stage == runtime.StageBooting && len(unmet) == 0 {
+		stage = runtime.StageRunning
+		m.SetStage(stage)
+	}
+	if err := safe.WriterModify(ctx, r, runtime.NewVersion(VersionID), func(res *runtime.Version) error {
+		res.TypedSpec().Name, res.TypedSpec().Version = version.Name, version.Tag
+		return nil
+	}); err != nil {
+		return err
+	}
+	return safe.WriterModify(ctx, r, runtime.NewMachineStatus(MachineID), func(res *runtime.MachineStatus) error {
+		res.TypedSpec().Stage = stage
+		res.TypedSpec().Status = runtime.MachineStatusStatus{Ready: len(unmet) == 0, UnmetConditions: unmet}
+		return nil
+	})
+}
+
+// Facts are what readiness is decided by.
+type Facts struct {
+	Type     cluster.MachineType
+	Services map[string]v1alpha1.ServiceSpec
+	Time     *timesync.TimeStatusSpec
+	Network  *network.NetworkStatusSpec
+	Node     *k8s.NodeStatusSpec
+}
+
+// observe reads the facts; what is not there yet stays empty.
+func observe(ctx context.Context, r controller.Reader) (Facts, error) {
+	facts := Facts{Services: map[string]v1alpha1.ServiceSpec{}}
+	services, err := safe.ReaderListAll[*v1alpha1.Service](ctx, r)
+	if err != nil {
+		return facts, err
+	}
+	for svc := range services.All() {
+		facts.Services[svc.Metadata().ID()] = *svc.TypedSpec()
+	}
+	machineType, err := safe.ReaderGetByID[*config.MachineType](ctx, r, config.MachineTypeID)
+	if err == nil {
+		facts.Type = machineType.TypedSpec().Type
+	} else if !state.IsNotFoundError(err) {
+		return facts, err
+	}
+	times, err := safe.ReaderListAll[*timesync.TimeStatus](ctx, r)
+	if err != nil {
+		return facts, err
+	}
+	for t := range times.All() {
+		facts.Time = t.TypedSpec()
+	}
+	networks, err := safe.ReaderListAll[*network.NetworkStatus](ctx, r)
+	if err != nil {
+		return facts, err
+	}
+	for n := range networks.All() {
+		facts.Network = n.TypedSpec()
+	}
+	nodes, err := safe.ReaderListAll[*k8s.NodeStatus](ctx, r)
+	if err != nil {
+		return facts, err
+	}
+	for n := range nodes.All() {
+		facts.Node = n.TypedSpec()
+	}
+	return facts, nil
+}
+
+// Required are the services that a machine of a type must run.
+func Required(t cluster.MachineType) []string {
+	required := []string{"apid", "containerd", "machined", "networkd", "routerd", "timed"}
+	switch t {
+	case cluster.TypeControlPlane, cluster.TypeInit:
+		required = append(required, "cri", "etcd", "kubelet", "trustd")
+	case cluster.TypeWorker:
+		required = append(required, "cri", "kubelet")
+	}
+	return required
+}
+
+// Unmet decides what is missing; nothing missing means ready.
+func Unmet(f Facts) []runtime.UnmetCondition {
+	var unmet []runtime.UnmetCondition
+	add := func(name, reason string) { unmet = append(unmet, runtime.UnmetCondition{Name: name, Reason: reason}) }
+
+	if f.Type == cluster.TypeUnknown {
+		add("configuration", "no machine configuration has been applied")
+	}
+	if f.Time == nil || !f.Time.Synced {
+		add("time", "time is not in sync")
+	}
+	switch {
+	case f.Network == nil:
+		add("network", "networkd has not reported yet")
+	case !f.Network.AddressReady:
+		add("network", "the node has no address")
+	case !f.Network.HostnameReady:
+		add("network", "the node has no host name")
+	}
+	for _, id := range Required(f.Type) {
+		switch svc, known := f.Services[id]; {
+		case !known || !svc.Running:
+			add("services", id+" is not running")
+		case !svc.Healthy && !svc.Unknown:
+			add("services", id+" is not healthy")
+		case svc.Unknown && id != "machined":
+			add("services", id+" has not been checked yet")
+		}
+	}
+	if f.Type != cluster.TypeUnknown {
+		switch {
+		case f.Node == nil:
+			add("nodeReady", "the Kubernetes node has not been seen yet")
+		case !f.Node.NodeReady:
+			add("nodeReady", "the Kubernetes node is not Ready")
+		}
+	}
+	slices.SortStableFunc(unmet, func(a, b runtime.UnmetCondition) int { return cmp.Compare(a.Name, b.Name) })
+	return unmet
+}
