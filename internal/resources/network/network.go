@@ -1,8 +1,12 @@
-// Package network …
+// Package network holds the resources of the network: what each layer of
+// configuration wants (ConfigNamespace), what is applied and what the kernel
+// has (Namespace). machined writes the configuration's layers, networkd its own
+// and everything in Namespace.
 package network
 
 import (
 	"net/netip"
+	"time"
 
 	"github.com/cosi-project/runtime/pkg/resource"
 	meta "github.com/cosi-project/runtime/pkg/resource/meta/spec"
@@ -17,6 +21,22 @@ const Namespace = resource.Namespace("network")
 // ConfigNamespace holds specs as each layer wants them, before they are merged
 // into Namespace; an id there starts with its layer, such as configuration/eth0.
 const ConfigNamespace = resource.Namespace("network-config")
+
+// The ids of resources of which there is one.
+const (
+	HostnameID   = resource.ID("hostname")
+	ResolverID   = resource.ID("resolvers")
+	TimeServerID = resource.ID("timeservers")
+	StatusID     = resource.ID("status")
+	FirstID      = resource.ID("first") // HardwareAddress
+)
+
+// The ids of NodeAddress.
+const (
+	NodeAddressDefaultID = resource.ID("default")
+	NodeAddressCurrentID = resource.ID("current")
+	NodeAddressRoutedID  = resource.ID("routed")
+)
 
 // Types lists every type of this family.
 func Types() []object.Definition {
@@ -44,10 +64,10 @@ func Types() []object.Definition {
 // AddressSpecType is the resource type of AddressSpec.
 const AddressSpecType = resource.Type("AddressSpecs.net.talos.dev")
 
-// AddressSpec …
+// AddressSpec is an address that a link should have: in ConfigNamespace as one layer wants it, in Namespace as it is applied.
 type AddressSpec = typed.Resource[AddressSpecSpec, addressSpecDefinition]
 
-// AddressSpecSpec …
+// AddressSpecSpec names the address with its prefix length; flags are added to the kernel's own.
 type AddressSpecSpec struct {
 	Address         netip.Prefix `yaml:"address" protobuf:"1"`
 	LinkName        string       `yaml:"linkName" protobuf:"2"`
@@ -79,10 +99,10 @@ func NewAddressSpec(ns resource.Namespace, id resource.ID) *AddressSpec {
 // AddressStatusType is the resource type of AddressStatus.
 const AddressStatusType = resource.Type("AddressStatuses.net.talos.dev")
 
-// AddressStatus …
+// AddressStatus is an address that a link has, whoever gave it; its id is link/address/bits.
 type AddressStatus = typed.Resource[AddressStatusSpec, addressStatusDefinition]
 
-// AddressStatusSpec …
+// AddressStatusSpec is the address as the kernel reports it.
 type AddressStatusSpec struct {
 	Address   netip.Prefix `yaml:"address" protobuf:"1"`
 	Local     netip.Addr   `yaml:"local" protobuf:"2"`
@@ -122,10 +142,10 @@ func NewAddressStatus(id resource.ID) *AddressStatus {
 // HardwareAddressType is the resource type of HardwareAddress.
 const HardwareAddressType = resource.Type("HardwareAddresses.net.talos.dev")
 
-// HardwareAddress …
+// HardwareAddress is the hardware address of the first physical link, under id "first"; what identifies the machine is derived from it.
 type HardwareAddress = typed.Resource[HardwareAddressSpec, hardwareAddressDefinition]
 
-// HardwareAddressSpec …
+// HardwareAddressSpec is the link's name and its address.
 type HardwareAddressSpec struct {
 	Name         string       `yaml:"name" protobuf:"1"`
 	HardwareAddr HardwareAddr `yaml:"hardwareAddr" protobuf:"2"`
@@ -151,10 +171,10 @@ func NewHardwareAddress(id resource.ID) *HardwareAddress {
 // HostnameSpecType is the resource type of HostnameSpec.
 const HostnameSpecType = resource.Type("HostnameSpecs.net.talos.dev")
 
-// HostnameSpec …
+// HostnameSpec is a host name that a layer wants, or, in Namespace, the one that won.
 type HostnameSpec = typed.Resource[HostnameSpecSpec, hostnameSpecDefinition]
 
-// HostnameSpecSpec …
+// HostnameSpecSpec splits a fully qualified name at its first dot.
 type HostnameSpecSpec struct {
 	Hostname   string      `yaml:"hostname" protobuf:"1"`
 	Domainname string      `yaml:"domainname" protobuf:"2"`
@@ -181,10 +201,10 @@ func NewHostnameSpec(ns resource.Namespace, id resource.ID) *HostnameSpec {
 // HostnameStatusType is the resource type of HostnameStatus.
 const HostnameStatusType = resource.Type("HostnameStatuses.net.talos.dev")
 
-// HostnameStatus …
+// HostnameStatus is the node's host name. machined gives it to the kernel and to /etc/hostname.
 type HostnameStatus = typed.Resource[HostnameStatusSpec, hostnameStatusDefinition]
 
-// HostnameStatusSpec …
+// HostnameStatusSpec splits a fully qualified name at its first dot.
 type HostnameStatusSpec struct {
 	Hostname   string `yaml:"hostname" protobuf:"1"`
 	Domainname string `yaml:"domainname" protobuf:"2"`
@@ -215,10 +235,10 @@ func NewHostnameStatus(id resource.ID) *HostnameStatus {
 // LinkSpecType is the resource type of LinkSpec.
 const LinkSpecType = resource.Type("LinkSpecs.net.talos.dev")
 
-// LinkSpec …
+// LinkSpec is how a link should be: in ConfigNamespace as one layer wants it, in Namespace as it is applied. Links that no spec names are left alone.
 type LinkSpec = typed.Resource[LinkSpecSpec, linkSpecDefinition]
 
-// LinkSpecSpec …
+// LinkSpecSpec gives the settings; an MTU of zero leaves the link's own.
 type LinkSpecSpec struct {
 	Name         string       `yaml:"name" protobuf:"1"`
 	Logical      bool         `yaml:"logical" protobuf:"2"`
@@ -253,10 +273,10 @@ func NewLinkSpec(ns resource.Namespace, id resource.ID) *LinkSpec {
 // LinkStatusType is the resource type of LinkStatus.
 const LinkStatusType = resource.Type("LinkStatuses.net.talos.dev")
 
-// LinkStatus …
+// LinkStatus is a link as the kernel has it, pod links included; its id is the link's name.
 type LinkStatus = typed.Resource[LinkStatusSpec, linkStatusDefinition]
 
-// LinkStatusSpec …
+// LinkStatusSpec is the link as the kernel and, for hardware, sysfs report it. LinkState says whether there is a carrier.
 type LinkStatusSpec struct {
 	Alias            string           `yaml:"alias" protobuf:"31"`
 	AltNames         []string         `yaml:"altNames" protobuf:"32"`
@@ -316,10 +336,10 @@ func NewLinkStatus(id resource.ID) *LinkStatus {
 // NodeAddressType is the resource type of NodeAddress.
 const NodeAddressType = resource.Type("NodeAddresses.net.talos.dev")
 
-// NodeAddress …
+// NodeAddress is a list of the node's addresses, without loopback and link-local ones: NodeAddressCurrentID all of them, NodeAddressRoutedID those on the node's own links (not the pod network's), NodeAddressDefaultID the one that stands for the node.
 type NodeAddress = typed.Resource[NodeAddressSpec, nodeAddressDefinition]
 
-// NodeAddressSpec …
+// NodeAddressSpec lists the addresses with their prefix lengths, the most important first.
 type NodeAddressSpec struct {
 	Addresses []netip.Prefix `yaml:"addresses" protobuf:"1"`
 }
@@ -347,10 +367,10 @@ func NewNodeAddress(id resource.ID) *NodeAddress {
 // OperatorSpecType is the resource type of OperatorSpec.
 const OperatorSpecType = resource.Type("OperatorSpecs.net.talos.dev")
 
-// OperatorSpec …
+// OperatorSpec is a protocol that should run on a link, such as DHCP.
 type OperatorSpec = typed.Resource[OperatorSpecSpec, operatorSpecDefinition]
 
-// OperatorSpecSpec …
+// OperatorSpecSpec names protocol and link; RequireUp waits until the link is up.
 type OperatorSpecSpec struct {
 	Operator  Operator          `yaml:"operator" protobuf:"1"`
 	LinkName  string            `yaml:"linkName" protobuf:"2"`
@@ -380,10 +400,10 @@ func NewOperatorSpec(ns resource.Namespace, id resource.ID) *OperatorSpec {
 // ResolverSpecType is the resource type of ResolverSpec.
 const ResolverSpecType = resource.Type("ResolverSpecs.net.talos.dev")
 
-// ResolverSpec …
+// ResolverSpec is a set of name servers that a layer wants, or, in Namespace, the one that won.
 type ResolverSpec = typed.Resource[ResolverSpecSpec, resolverSpecDefinition]
 
-// ResolverSpecSpec …
+// ResolverSpecSpec lists the servers in the order in which they are asked.
 type ResolverSpecSpec struct {
 	DNSServers              []netip.Addr     `yaml:"dnsServers" protobuf:"1"`
 	NameServers             []NameServerSpec `yaml:"nameServers" protobuf:"4"`
@@ -417,10 +437,10 @@ func NewResolverSpec(ns resource.Namespace, id resource.ID) *ResolverSpec {
 // ResolverStatusType is the resource type of ResolverStatus.
 const ResolverStatusType = resource.Type("ResolverStatuses.net.talos.dev")
 
-// ResolverStatus …
+// ResolverStatus is what /etc/resolv.conf is made from.
 type ResolverStatus = typed.Resource[ResolverStatusSpec, resolverStatusDefinition]
 
-// ResolverStatusSpec …
+// ResolverStatusSpec lists the servers in the order in which they are asked.
 type ResolverStatusSpec struct {
 	DNSServers    []netip.Addr     `yaml:"dnsServers" protobuf:"1"`
 	NameServers   []NameServerSpec `yaml:"nameServers" protobuf:"4"`
@@ -452,10 +472,10 @@ func NewResolverStatus(id resource.ID) *ResolverStatus {
 // RouteSpecType is the resource type of RouteSpec.
 const RouteSpecType = resource.Type("RouteSpecs.net.talos.dev")
 
-// RouteSpec …
+// RouteSpec is a route that the node should have: in ConfigNamespace as one layer wants it, in Namespace as it is applied.
 type RouteSpec = typed.Resource[RouteSpecSpec, routeSpecDefinition]
 
-// RouteSpecSpec …
+// RouteSpecSpec describes the route; no Dst means the default route, no Gateway a network on the link itself.
 type RouteSpecSpec struct {
 	Family      Family        `yaml:"family" protobuf:"1"`
 	Dst         netip.Prefix  `yaml:"dst" protobuf:"2"`
@@ -492,10 +512,10 @@ func NewRouteSpec(ns resource.Namespace, id resource.ID) *RouteSpec {
 // RouteStatusType is the resource type of RouteStatus.
 const RouteStatusType = resource.Type("RouteStatuses.net.talos.dev")
 
-// RouteStatus …
+// RouteStatus is a route of the main table, whoever made it.
 type RouteStatus = typed.Resource[RouteStatusSpec, routeStatusDefinition]
 
-// RouteStatusSpec …
+// RouteStatusSpec is the route as the kernel reports it; no Dst means the default route.
 type RouteStatusSpec struct {
 	Family       Family        `yaml:"family" protobuf:"1"`
 	Dst          netip.Prefix  `yaml:"dst" protobuf:"2"`
@@ -539,10 +559,10 @@ func NewRouteStatus(id resource.ID) *RouteStatus {
 // StaticHostType is the resource type of StaticHost.
 const StaticHostType = resource.Type("StaticHosts.net.talos.dev")
 
-// StaticHost …
+// StaticHost is an extra entry of /etc/hosts; its id is the name.
 type StaticHost = typed.Resource[StaticHostSpec, staticHostDefinition]
 
-// StaticHostSpec …
+// StaticHostSpec lists the addresses of the name.
 type StaticHostSpec struct {
 	Addresses []netip.Addr `yaml:"addresses" protobuf:"1"`
 }
@@ -570,10 +590,10 @@ func NewStaticHost(id resource.ID) *StaticHost {
 // NetworkStatusType is the resource type of NetworkStatus.
 const NetworkStatusType = resource.Type("NetworkStatuses.net.talos.dev")
 
-// NetworkStatus …
+// NetworkStatus sums up what others wait for.
 type NetworkStatus = typed.Resource[NetworkStatusSpec, networkStatusDefinition]
 
-// NetworkStatusSpec …
+// NetworkStatusSpec says that an address of our own, a default route, the host name and the files in /etc are there.
 type NetworkStatusSpec struct {
 	AddressReady      bool `yaml:"addressReady" protobuf:"1"`
 	ConnectivityReady bool `yaml:"connectivityReady" protobuf:"2"`
@@ -608,14 +628,16 @@ func NewNetworkStatus(id resource.ID) *NetworkStatus {
 // TimeServerSpecType is the resource type of TimeServerSpec.
 const TimeServerSpecType = resource.Type("TimeServerSpecs.net.talos.dev")
 
-// TimeServerSpec …
+// TimeServerSpec is a set of NTP servers that a layer wants, or, in Namespace, the one that won.
 type TimeServerSpec = typed.Resource[TimeServerSpecSpec, timeServerSpecDefinition]
 
-// TimeServerSpecSpec …
+// TimeServerSpecSpec lists the servers. Disabled wins over them; BootTimeout is how long boot waits for the clock, zero without end.
 type TimeServerSpecSpec struct {
-	TimeServers []string    `yaml:"timeServers" protobuf:"1"`
-	UseNTS      bool        `yaml:"useNTS" protobuf:"3"`
-	Layer       ConfigLayer `yaml:"layer" protobuf:"2"`
+	TimeServers []string      `yaml:"timeServers" protobuf:"1"`
+	UseNTS      bool          `yaml:"useNTS" protobuf:"3"`
+	Layer       ConfigLayer   `yaml:"layer" protobuf:"2"`
+	BootTimeout time.Duration `yaml:"bootTimeout,omitempty" protobuf:"1000"`
+	Disabled    bool          `yaml:"disabled,omitempty" protobuf:"1001"`
 }
 
 // DeepCopy returns a copy that shares nothing with s.
@@ -642,13 +664,15 @@ func NewTimeServerSpec(ns resource.Namespace, id resource.ID) *TimeServerSpec {
 // TimeServerStatusType is the resource type of TimeServerStatus.
 const TimeServerStatusType = resource.Type("TimeServerStatuses.net.talos.dev")
 
-// TimeServerStatus …
+// TimeServerStatus is what timed works by.
 type TimeServerStatus = typed.Resource[TimeServerStatusSpec, timeServerStatusDefinition]
 
-// TimeServerStatusSpec …
+// TimeServerStatusSpec lists the servers. Disabled wins over them; BootTimeout is how long boot waits for the clock, zero without end.
 type TimeServerStatusSpec struct {
-	TimeServers []string `yaml:"timeServers" protobuf:"1"`
-	UseNTS      bool     `yaml:"useNTS" protobuf:"2"`
+	TimeServers []string      `yaml:"timeServers" protobuf:"1"`
+	UseNTS      bool          `yaml:"useNTS" protobuf:"2"`
+	BootTimeout time.Duration `yaml:"bootTimeout,omitempty" protobuf:"1000"`
+	Disabled    bool          `yaml:"disabled,omitempty" protobuf:"1001"`
 }
 
 // DeepCopy returns a copy that shares nothing with s.
@@ -673,14 +697,14 @@ func NewTimeServerStatus(id resource.ID) *TimeServerStatus {
 	return typed.NewResource[TimeServerStatusSpec, timeServerStatusDefinition](resource.NewMetadata(Namespace, TimeServerStatusType, id, resource.VersionUndefined), TimeServerStatusSpec{})
 }
 
-// DHCP4OperatorSpec …
+// DHCP4OperatorSpec tunes a DHCPv4 client. A metric of zero means 1024.
 type DHCP4OperatorSpec struct {
 	RouteMetric         uint32 `yaml:"routeMetric" protobuf:"1"`
 	SkipHostnameRequest bool   `yaml:"skipHostnameRequest" protobuf:"2"`
 	SkipRoutes          bool   `yaml:"skipRoutes" protobuf:"4"`
 }
 
-// NameServerSpec …
+// NameServerSpec is a name server; TLSServerName is set for DNS over TLS only.
 type NameServerSpec struct {
 	Addr          netip.Addr `yaml:"addr" protobuf:"1"`
 	TLSServerName string     `yaml:"tlsServerName" protobuf:"3"`

@@ -1,4 +1,4 @@
-// Package timesync …
+// Package timesync holds the resources of the clock. timed writes them.
 package timesync
 
 import (
@@ -14,6 +14,9 @@ import (
 // Namespace holds the resources of this family.
 const Namespace = resource.Namespace("runtime")
 
+// StatusID is the id of every resource of this family.
+const StatusID = resource.ID("node")
+
 // Types lists every type of this family.
 func Types() []object.Definition {
 	return []object.Definition{
@@ -26,10 +29,10 @@ func Types() []object.Definition {
 // AdjtimeStatusType is the resource type of AdjtimeStatus.
 const AdjtimeStatusType = resource.Type("AdjtimeStatuses.v1alpha1.talos.dev")
 
-// AdjtimeStatus …
+// AdjtimeStatus is the kernel's clock discipline, under StatusID.
 type AdjtimeStatus = typed.Resource[AdjtimeStatusSpec, adjtimeStatusDefinition]
 
-// AdjtimeStatusSpec …
+// AdjtimeStatusSpec is what adjtimex(2) reports.
 type AdjtimeStatusSpec struct {
 	Offset                   time.Duration `yaml:"offset" protobuf:"1"`
 	FrequencyAdjustmentRatio float64       `yaml:"frequencyAdjustmentRatio" protobuf:"2"`
@@ -68,10 +71,10 @@ func NewAdjtimeStatus(id resource.ID) *AdjtimeStatus {
 // NTPStatusType is the resource type of NTPStatus.
 const NTPStatusType = resource.Type("NTPStatuses.v1alpha1.talos.dev")
 
-// NTPStatus …
+// NTPStatus tells of measurements that were not believed, under StatusID.
 type NTPStatus = typed.Resource[NTPStatusSpec, nTPStatusDefinition]
 
-// NTPStatusSpec …
+// NTPStatusSpec counts answers in a row that lie far from the ones before.
 type NTPStatusSpec struct {
 	SpikeDetected     bool `yaml:"spikeDetected" protobuf:"1"`
 	ConsecutiveSpikes int  `yaml:"consecutiveSpikes" protobuf:"2"`
@@ -101,10 +104,10 @@ func NewNTPStatus(id resource.ID) *NTPStatus {
 // TimeStatusType is the resource type of TimeStatus.
 const TimeStatusType = resource.Type("TimeStatuses.v1alpha1.talos.dev")
 
-// TimeStatus …
+// TimeStatus says whether the node's clock can be relied on, under StatusID.
 type TimeStatus = typed.Resource[TimeStatusSpec, timeStatusDefinition]
 
-// TimeStatusSpec …
+// TimeStatusSpec has Synced also where the clock is not ours to set (a container's is the host's) or synchronisation is disabled; Epoch counts the steps of the clock.
 type TimeStatusSpec struct {
 	Synced       bool `yaml:"synced" protobuf:"1"`
 	Epoch        int  `yaml:"epoch" protobuf:"2"`
