@@ -159,10 +159,14 @@ func (s *Supervisor) healthy(u *unit, healthy bool, message string) {
 		s.mu.Unlock()
 		return
 	}
+	first := h.Unknown
 	*h = HealthStatus{Healthy: healthy, Message: message, Changed: time.Now()}
-	if healthy {
+	switch {
+	case healthy:
 		s.eventLocked(u, StateRunning, "health check successful")
-	} else {
+	case first: // a program that has just started is seldom ready at once
+		s.wakeLocked()
+	default:
 		s.eventLocked(u, StateRunning, "health check: "+message)
 	}
 	s.mu.Unlock()
