@@ -1,0 +1,187 @@
+//go:build e2e
+
+// Package e2e tests a real cluster from outside, as its user: with talosctl,
+// with kubectl, and with what the kernel shows on the host.
+//
+// TestMain creates one cluster, every test uses it, and at the end it is
+// destroyed and the host must be as before. Needs root, and what `make image`
+// builds. E2E_CLUSTER=name uses a cluster that is there and leaves it.
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// env is the cluster under test and where its files are.
+type env struct {
+	name        string
+	out         string // _out
+	home        string // state, talosconfig and kubeconfig of this run alone
+	talosconfig string
+	kubeconfig  string
+	node        string // address of the control plane node
+}
+
+var cluster env
+
+func TestMain(m *testing.M) {
+	code, err := run(m)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "e2e:", err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+func run(m *testing.M) (code int, err error) {
+	if os.Geteuid() != 0 {
+		return 1, fmt.Errorf("needs root: clusters are made of namespaces, bridges and mounts")
+	}
+	out, err := filepath.Abs("../../_out")
+	if err != nil {
+		return 1, err
+	}
+	home, err := os.MkdirTemp("", "talos-e2e-")
+	if err != nil {
+		return 1, err
+	}
+	cluster = env{
+		name: "e2e", out: out, home: home,
+		talosconfig: filepath.Join(home, "talosconfig"), kubeconfig: filepath.Join(home, "kubeconfig"),
+	}
+	before := snapshotHost()
+	if err := cluster.create(); err != nil {
+		cluster.destroy() // best effort: the error that matters is the first
+		return 1, err
+	}
+	code = m.Run()
+	if code != 0 {
+		cluster.dump()
+	}
+	if os.Getenv("E2E_KEEP") != "" {
+		fmt.Fprintf(os.Stderr, "e2e: cluster kept; XDG_STATE_HOME=%s TALOSCONFIG=%s KUBECONFIG=%s\n", home, cluster.talosconfig, cluster.kubeconfig)
+		return code, nil
+	}
+	if err := cluster.destroy(); err != nil {
+		return 1, err
+	}
+	if left := before.compare(snapshotHost()); len(left) > 0 {
+		return 1, fmt.Errorf("destroy left the host changed:\n  %s", strings.Join(left, "\n  "))
+	}
+	fmt.Println("ok: destroy left processes, mounts, namespaces, links, cgroups, nftables and sysctls as they were")
+	return code, os.RemoveAll(home)
+}
+
+func (e env) create() error {
+	return e.stream(15*time.Minute, "talosctl", "cluster", "create", "--name", e.name, "--controlplanes", "1", "--workers", "0")
+}
+
+func (e env) destroy() error {
+	return e.stream(3*time.Minute, "talosctl", "cluster", "destroy", "--name", e.name)
+}
+
+// dump shows what a person would look at after a failure.
+func (e env) dump() {
+	for _, args := range [][]string{
+		{"talosctl", "services"}, {"talosctl", "get", "machinestatus", "-o", "yaml"},
+		{"kubectl", "get", "nodes,pods", "-A", "-o", "wide"}, {"kubectl", "get", "events", "-A", "--sort-by=.lastTimestamp"},
+		{"talosctl", "logs", "machined", "--tail", "100"}, {"talosctl", "logs", "kubelet", "--tail", "40"},
+	} {
+		fmt.Fprintf(os.Stderr, "\n--- %s\n", strings.Join(args, " "))
+		e.stream(30*time.Second, args[0], args[1:]...) // best effort
+	}
+}
+
+func (e env) command(ctx context.Context, name string, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, filepath.Join(e.out, "bin", name), args...)
+	cmd.Env = append(os.Environ(), "XDG_STATE_HOME="+e.home, "TALOSCONFIG="+e.talosconfig, "KUBECONFIG="+e.kubeconfig, "HOME="+e.home)
+	cmd.WaitDelay = 5 * time.Second
+	return cmd
+}
+
+func (e env) stream(limit time.Duration, name string, args ...string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	cmd := e.command(ctx, name, args...)
+	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("%s %s: %w", name, strings.Join(args, " "), err)
+	}
+	return nil
+}
+
+// try runs a program and returns what it printed, apart.
+func (e env) try(stdin, name string, args ...string) (stdout, stderr string, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	cmd := e.command(ctx, name, args...)
+	var out, errs bytes.Buffer
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &out, &errs
+	err = cmd.Run()
+	return out.String(), errs.String(), err
+}
+
+func talosctl(t *testing.T, args ...string) string {
+	t.Helper()
+	return must(t, "", "talosctl", args...)
+}
+func kubectl(t *testing.T, args ...string) string { t.Helper(); return must(t, "", "kubectl", args...) }
+
+func must(t *testing.T, stdin, name string, args ...string) string {
+	t.Helper()
+	stdout, stderr, err := cluster.try(stdin, name, args...)
+	if err != nil {
+		t.Fatalf("%s %s: %v\n%s%s", name, strings.Join(args, " "), err, stdout, stderr)
+	}
+	return stdout
+}
+
+// eventually waits for check to be nil; the last reason is what a failure says.
+func eventually(t *testing.T, limit time.Duration, what string, check func() error) {
+	t.Helper()
+	deadline := time.Now().Add(limit)
+	for {
+		err := check()
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%s: not within %v: %v", what, limit, err)
+		}
+		time.Sleep(200 * time.Millisecond)
+	}
+}
+
+// healthy waits until the node says that it is.
+func healthy(t *testing.T) {
+	t.Helper()
+	eventually(t, 3*time.Minute, "cluster healthy", func() error {
+		_, stderr, err := cluster.try("", "talosctl", "health", "--wait-timeout", "60s")
+		if err != nil {
+			return fmt.Errorf("%w: %s", err, lastLine(stderr))
+		}
+		return nil
+	})
+}
+
+func lastLine(text string) string {
+	lines := strings.Split(strings.TrimSpace(text), "\n")
+	return lines[len(lines)-1]
+}
+
+const minute = time.Minute
+
+func contains(text, want string) error {
+	if !strings.Contains(text, want) {
+		return fmt.Errorf("no %q in %s", want, text)
+	}
+	return nil
+}
