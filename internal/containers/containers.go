@@ -67,8 +67,6 @@ type Container struct {
 	PodNamespace, PodName, PodUID, Name string
 	Sandbox                             bool
 	SandboxID                           string
-	RestartCount                        string
-	LogPath                             string
 }
 
 // DisplayName is the name that users see: the id, or namespace/pod[:container].
@@ -81,12 +79,6 @@ func (c Container) DisplayName() string {
 	default:
 		return c.PodNamespace + "/" + c.PodName + ":" + c.Name
 	}
-}
-
-// Stats is what a container uses.
-type Stats struct {
-	MemoryBytes uint64 // working set: usage without inactive file cache
-	CPU         time.Duration
 }
 
 // Client talks to both containerds; it connects when first asked.

@@ -1,0 +1,189 @@
+package containers
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"talos/internal/linux/cgroup"
+)
+
+// podLogs is where the kubelet has containers' logs kept.
+const podLogs = "/var/log/pods"
+
+// Usage is what a running container's control group uses.
+func Usage(c Container) (cgroup.Usage, error) {
+	if c.PID == 0 {
+		return cgroup.Usage{}, nil
+	}
+	tree, err := cgroup.Open(cgroup.Root)
+	if err != nil {
+		return cgroup.Usage{}, err
+	}
+	return tree.Usage(int(c.PID))
+}
+
+// Logs returns what a container of Kubernetes printed: the last tail lines, or
+// all when tail is negative. With follow it goes on, across rotations, until
+// ctx ends or Close.
+func Logs(ctx context.Context, c Container, follow bool, tail int) (io.ReadCloser, error) {
+	if c.PodUID == "" || c.Name == "" {
+		return nil, fmt.Errorf("logs of %s: not a container of Kubernetes", c.DisplayName())
+	}
+	dir := filepath.Join(podLogs, c.PodNamespace+"_"+c.PodName+"_"+c.PodUID, c.Name)
+	path, err := newestLog(dir)
+	if err != nil {
+		return nil, fmt.Errorf("logs of %s: %w", c.DisplayName(), err)
+	}
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("logs of %s: %w", c.DisplayName(), err)
+	}
+	if tail >= 0 {
+		if err := seekTail(file, tail); err != nil {
+			file.Close()
+			return nil, fmt.Errorf("logs of %s: %w", c.DisplayName(), err)
+		}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	return &podLog{ctx: ctx, cancel: cancel, dir: dir, path: path, file: file, lines: bufio.NewReader(file), follow: follow}, nil
+}
+
+// newestLog is the file of the last start: they are called 0.log, 1.log, ….
+func newestLog(dir string) (string, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return "", err
+	}
+	newest := -1
+	for _, e := range entries {
+		if n, err := strconv.Atoi(strings.TrimSuffix(e.Name(), ".log")); err == nil {
+			newest = max(newest, n)
+		}
+	}
+	if newest < 0 {
+		return "", errors.New("no log file yet")
+	}
+	return filepath.Join(dir, strconv.Itoa(newest)+".log"), nil
+}
+
+// seekTail moves to where the last n lines begin.
+func seekTail(file *os.File, n int) error {
+	end, err := file.Seek(0, io.SeekEnd)
+	if err != nil || n == 0 {
+		return err
+	}
+	buf := make([]byte, 64<<10)
+	for at, newlines := end, 0; at > 0; {
+		size := min(at, int64(len(buf)))
+		at -= size
+		if _, err := file.ReadAt(buf[:size], at); err != nil {
+			return err
+		}
+		for i := size - 1; i >= 0; i-- {
+			if buf[i] != '\n' {
+				continue
+			}
+			if newlines++; newlines > n {
+				_, err := file.Seek(at+i+1, io.SeekStart)
+				return err
+			}
+		}
+	}
+	_, err = file.Seek(0, io.SeekStart)
+	return err
+}
+
+// podLog reads the kubelet's format: "<time> <stdout|stderr> <P|F> <text>",
+// where P is a part of a line that goes on.
+type podLog struct {
+	ctx    context.Context // of the whole read
+	cancel context.CancelFunc
+	dir    string
+	path   string
+	file   *os.File
+	lines  *bufio.Reader
+	follow bool
+	whole  []byte // of an unfinished line in the file
+	rest   []byte // still to be returned
+}
+
+func (l *podLog) Read(p []byte) (int, error) {
+	for len(l.rest) == 0 {
+		part, err := l.lines.ReadBytes('\n')
+		l.whole = append(l.whole, part...)
+		if err == nil {
+			l.rest = stripCRI(l.whole)
+			l.whole = nil
+			continue
+		}
+		if !errors.Is(err, io.EOF) {
+			return 0, err
+		}
+		if !l.follow {
+			return 0, io.EOF
+		}
+		if err := l.more(); err != nil {
+			return 0, err
+		}
+	}
+	n := copy(p, l.rest)
+	l.rest = l.rest[n:]
+	return n, nil
+}
+
+// more waits a little, then looks whether there is a newer file to go on with.
+func (l *podLog) more() error {
+	select {
+	case <-l.ctx.Done():
+		return io.EOF
+	case <-time.After(200 * time.Millisecond):
+	}
+	path, err := newestLog(l.dir)
+	if err != nil {
+		return io.EOF // the pod is gone
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil // being rotated
+	}
+	have, err := l.file.Stat()
+	if err != nil {
+		return err
+	}
+	if path == l.path && os.SameFile(info, have) {
+		return nil
+	}
+	file, err := os.Open(path)
+	if err != nil {
+		return nil
+	}
+	l.file.Close()
+	l.path, l.file, l.lines, l.whole = path, file, bufio.NewReader(file), nil
+	return nil
+}
+
+func (l *podLog) Close() error {
+	l.cancel()
+	return l.file.Close()
+}
+
+// stripCRI returns the text of a line of a log file.
+func stripCRI(line []byte) []byte {
+	parts := bytes.SplitN(line, []byte(" "), 4)
+	if len(parts) != 4 {
+		return line
+	}
+	if bytes.Equal(parts[2], []byte("P")) {
+		return bytes.TrimSuffix(parts[3], []byte("\n"))
+	}
+	return parts[3]
+}
