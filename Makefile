@@ -44,3 +44,48 @@ images-soak: build # the same with the previous Kubernetes minor version too, to
 
 clean: ## remove _out; the component cache stays
 	rm -rf $(OUT)
+
+# --- checking ---------------------------------------------------------------
+
+.PHONY: check verify generate fuzz test e2e cluster bench soak
+
+# What runs without root and without network; modules must be there already.
+check: go verify ## formatting, vet, staticcheck, generated code, unit tests: no root, no network
+	go test ./...
+
+verify: go
+	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo "not formatted:"; gofmt -l $$(git ls-files '*.go'); exit 1; } >&2
+	go vet ./...
+	go vet -tags e2e ./test/...
+	cd tools && go tool staticcheck -version >/dev/null && go build -o ../$(OUT)/bin/staticcheck honnef.co/go/tools/cmd/staticcheck
+	$(OUT)/bin/staticcheck ./...
+	@cp -r api $(OUT)/api-committed && $(MAKE) --no-print-directory generate && diff -r api $(OUT)/api-committed \
+		&& rm -rf $(OUT)/api-committed || { rm -rf $(OUT)/api-committed; echo "generated code is stale: run make generate and commit" >&2; exit 1; }
+
+generate: go ## write the Go code of the .proto files
+	cd tools && go run ./protogen ../api
+
+fuzz: go ## let every fuzz target run for FUZZTIME (default 30s)
+	@for p in $$(go list ./...); do \
+		for f in $$(go test -list '^Fuzz' $$p | grep ^Fuzz || true); do \
+			echo "$$p $$f"; go test -run '^$$' -fuzz "^$$f$$" -fuzztime $${FUZZTIME:-30s} $$p || exit 1; done; done
+
+test: verify image ## everything: also builds all, and tests a real cluster (root)
+	REQUIRE_IMAGE=1 REQUIRE_PRIV=1 TALOS_ROOTFS=$(abspath $(OUT)/rootfs.squashfs) go test -race -timeout 20m ./...
+	$(MAKE) --no-print-directory e2e
+
+e2e: image ## the end-to-end tests alone (root)
+	@command -v nsenter ip nft >/dev/null || apt-get install -y -qq util-linux iproute2 nftables >/dev/null
+	go test -tags e2e -count=1 -timeout 40m -v ./test/e2e
+
+# --- using ------------------------------------------------------------------
+
+cluster: image ## a cluster "demo" on this machine (root): kubectl and talosctl are set up for it
+	@$(OUT)/bin/talosctl cluster create --name demo --controlplanes 1 --workers 0
+
+bench: image ## measure: table on standard output, JSON in _out/bench (root)
+	@mkdir -p $(OUT)/bench
+	go test -tags bench -count=1 -timeout 40m -v ./test/bench
+
+soak: images-soak ## long tests: also with the previous Kubernetes minor version (root)
+	E2E_KUBERNETES=1.36.3 go test -tags e2e -count=1 -timeout 60m -v -run 'TestNodeIsReady|TestServiceAnswers|TestLogsExecPortForward' ./test/e2e
