@@ -1,0 +1,157 @@
+// Package apid is the node's front door: TLS with client certificates on port
+// 50000, who may call what, a record of every call, and then the call passed
+// on, undecoded, to routerd.
+//
+// It owns the port and the decision; it keeps nothing on disk and reads from
+// the store only its own certificates and what the node is called. Whatever
+// fails to prove itself is refused: a method that the table lacks, a
+// certificate of another CA, an expired one, metadata that claims a role.
+// Certificates change under it without a call being dropped.
+package apid
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/cosi-project/runtime/pkg/resource"
+	"github.com/cosi-project/runtime/pkg/state"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/keepalive"
+
+	"talos/internal/audit"
+	"talos/internal/follow"
+	"talos/internal/layout"
+	"talos/internal/proxy"
+	"talos/internal/resources/network"
+	"talos/internal/resources/secrets"
+	"talos/internal/store"
+)
+
+const (
+	certificateID    = "api"
+	grace            = 3 * time.Second  // for calls when the daemon stops
+	handshakeTimeout = 10 * time.Second // for TLS and HTTP/2 to come up
+	maxStreams       = 256              // calls at once on a connection
+	maxHeader        = 64 << 10         // bytes of metadata in a call
+)
+
+// Config says what apid works with.
+type Config struct {
+	Listener net.Listener // closed by Serve
+	Store    state.State
+	Router   string     // socket of routerd
+	Audit    *audit.Log // closed by the caller
+}
+
+// Run serves the node's API until ctx ends. The records of calls go to
+// standard output, beside the log.
+func Run(ctx context.Context, log *slog.Logger) error {
+	st, err := store.Dial(ctx)
+	if err != nil {
+		return fmt.Errorf("reach the store: %w", err)
+	}
+	var config net.ListenConfig
+	listener, err := config.Listen(ctx, "tcp", net.JoinHostPort("", strconv.Itoa(layout.APIPort)))
+	if err != nil {
+		return err
+	}
+	records := audit.New(os.Stdout)
+	defer records.Close()
+	return Serve(ctx, log, Config{Listener: listener, Store: st, Router: layout.RouterSocket, Audit: records})
+}
+
+// Serve runs the API until ctx ends.
+func Serve(ctx context.Context, log *slog.Logger, config Config) error {
+	defer config.Listener.Close()
+	backend, err := proxy.NewBackend("routerd", config.Router)
+	if err != nil {
+		return err
+	}
+	defer backend.Close()
+
+	ctx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	defer func() {
+		cancel()
+		wg.Wait()
+	}()
+	ring, own := &keyring{}, &self{}
+	ready := make(chan struct{})
+	wg.Go(func() { ring.follow(ctx, log, config.Store, sync.OnceFunc(func() { close(ready) })) })
+	wg.Go(func() { own.followAddresses(ctx, log, config.Store) })
+	wg.Go(func() { own.followHostname(ctx, log, config.Store) })
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-ready: // until then connections wait in the listener's queue
+	}
+
+	g := &gate{ring: ring, director: &selfDirector{self: own, backend: backend}, audit: config.Audit}
+	server := newServer(newDoorman(ring, log), g.handle)
+	stop := context.AfterFunc(ctx, func() { proxy.Stop(server, grace) })
+	defer stop()
+	log.Info("serving", "address", config.Listener.Addr().String())
+	if err := server.Serve(limit(config.Listener, maxConns, maxConnsPerPeer)); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
+		return fmt.Errorf("serve %s: %w", config.Listener.Addr(), err)
+	}
+	return nil
+}
+
+func newServer(creds *doorman, handle grpc.StreamHandler) *grpc.Server {
+	return grpc.NewServer(
+		grpc.Creds(creds), grpc.ForceServerCodecV2(proxy.Codec()), grpc.UnknownServiceHandler(handle),
+		grpc.MaxRecvMsgSize(proxy.MaxMessage), grpc.MaxSendMsgSize(proxy.MaxMessage), grpc.MaxHeaderListSize(maxHeader),
+		grpc.MaxConcurrentStreams(maxStreams), grpc.ConnectionTimeout(handshakeTimeout),
+		grpc.InitialWindowSize(proxy.Window), grpc.InitialConnWindowSize(proxy.Window), grpc.SharedWriteBuffer(true),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second, MaxConnectionIdle: 30 * time.Minute}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
+		grpc.NumStreamWorkers(proxy.Workers),
+	)
+}
+
+// follow keeps the ring up to date and calls ready at the first keys. Keys
+// that cannot be used are reported, and those before stay.
+func (r *keyring) follow(ctx context.Context, log *slog.Logger, st state.State, ready func()) {
+	var last resource.Version
+	follow.Kind(ctx, st, log, secrets.Namespace, secrets.ApiCertificateType, func(all map[resource.ID]*secrets.ApiCertificate) {
+		certificate := all[certificateID]
+		if certificate == nil || certificate.Metadata().Version().Equal(last) {
+			return
+		}
+		last = certificate.Metadata().Version()
+		k, err := newKeys(certificate.TypedSpec())
+		if err != nil {
+			log.Error("certificates not usable", "version", last, "err", err)
+			return
+		}
+		r.now.Store(k)
+		log.Info("certificates changed", "version", last, "maintenance", k.maintenance)
+		ready()
+	})
+}
+
+func (s *self) followAddresses(ctx context.Context, log *slog.Logger, st state.State) {
+	follow.Kind(ctx, st, log, network.Namespace, network.NodeAddressType, func(all map[resource.ID]*network.NodeAddress) {
+		var own []netip.Prefix
+		for _, r := range all {
+			own = append(own, r.TypedSpec().Addresses...)
+		}
+		s.setAddresses(own)
+	})
+}
+
+func (s *self) followHostname(ctx context.Context, log *slog.Logger, st state.State) {
+	follow.Kind(ctx, st, log, network.Namespace, network.HostnameStatusType, func(all map[resource.ID]*network.HostnameStatus) {
+		for _, r := range all { // there is one
+			s.setHostname(r.TypedSpec().Hostname, r.TypedSpec().Domainname)
+		}
+	})
+}

@@ -1,0 +1,103 @@
+package proxy
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/connectivity"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/status"
+)
+
+const (
+	maxBackoff = 500 * time.Millisecond
+	// patience is how long a call waits for a daemon that is starting: longer
+	// than maxBackoff, so that at least one more attempt falls into it.
+	patience = 1200 * time.Millisecond
+)
+
+// Backend is a gRPC server on a unix socket: dialled at the first call, and
+// again soon after it went away. Many calls share its connection.
+type Backend struct {
+	name    string
+	conn    *grpc.ClientConn
+	dialErr atomic.Pointer[error] // of the last attempt; nil when it worked
+}
+
+// NewBackend names the server behind a socket; the name shows in errors.
+func NewBackend(name, socket string) (*Backend, error) {
+	b := &Backend{name: name}
+	conn, err := grpc.NewClient("passthrough:///"+name,
+		grpc.WithTransportCredentials(insecure.NewCredentials()), // the server learns who we are from the kernel
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return b.dial(ctx, socket) }),
+		grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff:           backoff.Config{BaseDelay: 20 * time.Millisecond, Multiplier: 2, Jitter: 0.2, MaxDelay: maxBackoff},
+			MinConnectTimeout: time.Second,
+		}),
+		grpc.WithDefaultCallOptions(
+			grpc.ForceCodecV2(codec{}), grpc.MaxCallRecvMsgSize(MaxMessage), grpc.MaxCallSendMsgSize(MaxMessage)),
+		grpc.WithInitialWindowSize(Window), grpc.WithInitialConnWindowSize(Window),
+		grpc.WithSharedWriteBuffer(true),
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: time.Minute, Timeout: 10 * time.Second}),
+		grpc.WithIdleTimeout(0), grpc.WithDisableServiceConfig(), grpc.WithDisableRetry(), grpc.WithNoProxy(),
+	)
+	if err != nil {
+		return nil, fmt.Errorf("client of %s at %s: %w", name, socket, err)
+	}
+	b.conn = conn
+	return b, nil
+}
+
+// Close ends the connection and every call on it.
+func (b *Backend) Close() error { return b.conn.Close() }
+
+func (b *Backend) dial(ctx context.Context, socket string) (net.Conn, error) {
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "unix", socket)
+	if err != nil {
+		b.dialErr.Store(&err)
+		return nil, err
+	}
+	b.dialErr.Store(nil)
+	return conn, nil
+}
+
+// await gives a daemon that is just restarting a moment to come back.
+func (b *Backend) await(ctx context.Context) {
+	if b.conn.GetState() == connectivity.Ready {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	for {
+		current := b.conn.GetState()
+		switch current {
+		case connectivity.Ready, connectivity.Shutdown:
+			return
+		case connectivity.Idle:
+			b.conn.Connect()
+		}
+		if !b.conn.WaitForStateChange(ctx, current) {
+			return
+		}
+	}
+}
+
+// explain says which daemon is missing where gRPC would only say that some
+// connection is.
+func (b *Backend) explain(err error) error {
+	if status.Code(err) != codes.Unavailable || b.conn.GetState() == connectivity.Ready {
+		return err
+	}
+	if dialErr := b.dialErr.Load(); dialErr != nil {
+		return status.Errorf(codes.Unavailable, "%s is not running (%v)", b.name, *dialErr)
+	}
+	return status.Errorf(codes.Unavailable, "%s went away during the call (%s)", b.name, status.Convert(err).Message())
+}

@@ -1,0 +1,230 @@
+// Package proxy passes gRPC calls on without decoding their messages: to one
+// server, unchanged, or to several at once, with the answers merged and each
+// marked with the name of the node that gave it (facts of the wire protocol:
+// common.Metadata, `{repeated X messages = 1}`).
+//
+// It decides nothing: who may call what, and where a call goes, is the
+// caller's affair. A Backend is safe for concurrent use; Serve runs within
+// one handler.
+package proxy
+
+import (
+	"context"
+	"errors"
+	"io"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+)
+
+// Target is one server of a call.
+type Target struct {
+	Name    string   // the node as the caller named it; used by merged calls
+	Backend *Backend // nil when Err says why there is none
+	Err     error    // a gRPC status
+}
+
+// Call is what Serve passes on.
+type Call struct {
+	Method   string // full name
+	Unary    bool   // one message each way: spares a goroutine and a copy of the stream's state
+	Merged   bool   // mark answers with their target's name; else there is exactly one target
+	Targets  []Target
+	Metadata metadata.MD // sent to every target
+}
+
+// bidi describes every stream: one that the client half-closes at once is a
+// special case of it.
+var bidi = &grpc.StreamDesc{ClientStreams: true, ServerStreams: true}
+
+// Serve passes the call on and returns its status when it is over. A deadline
+// of the caller goes along.
+func Serve(stream grpc.ServerStream, call *Call) error {
+	if len(call.Targets) == 0 {
+		return status.Error(codes.Internal, "a call has no target")
+	}
+	ctx, cancel := context.WithCancel(metadata.NewOutgoingContext(stream.Context(), call.Metadata))
+	defer cancel()
+	if len(call.Targets) > 1 {
+		if call.Unary {
+			return unaryMany(ctx, stream, call)
+		}
+		return streamMany(ctx, cancel, stream, call)
+	}
+	target := call.Targets[0]
+	if target.Err != nil {
+		return target.Err
+	}
+	target.Backend.await(ctx)
+	if call.Unary {
+		return unaryOne(ctx, stream, call)
+	}
+	return streamOne(ctx, cancel, stream, call)
+}
+
+func unaryOne(ctx context.Context, stream grpc.ServerStream, call *Call) error {
+	target := call.Targets[0]
+	var in, out frame
+	if err := receive(stream, &in); err != nil {
+		return err
+	}
+	defer in.free()
+	var header, trailer metadata.MD
+	err := target.Backend.conn.Invoke(ctx, call.Method, &in, &out, grpc.Header(&header), grpc.Trailer(&trailer))
+	setTrailer(stream, trailer)
+	if err != nil {
+		return target.Backend.explain(err)
+	}
+	defer out.free()
+	if header = passed(header); len(header) > 0 {
+		if err := stream.SetHeader(header); err != nil {
+			return err
+		}
+	}
+	if call.Merged {
+		data, err := StampList(out.bytes(), target.Name)
+		if err != nil {
+			return status.Errorf(codes.Internal, "mark the answer of %s: %v", target.Name, err)
+		}
+		out.replace(data)
+	}
+	return stream.SendMsg(&out)
+}
+
+// receive reads the one message of a unary call.
+func receive(stream grpc.ServerStream, in *frame) error {
+	if err := stream.RecvMsg(in); errors.Is(err, io.EOF) {
+		return status.Error(codes.InvalidArgument, "the request has no message")
+	} else if err != nil {
+		return err
+	}
+	return nil
+}
+
+func streamOne(ctx context.Context, cancel context.CancelFunc, stream grpc.ServerStream, call *Call) error {
+	target := call.Targets[0]
+	down, err := target.Backend.conn.NewStream(ctx, bidi, call.Method)
+	if err != nil {
+		return target.Backend.explain(err)
+	}
+	upstream := feed(cancel, stream, down)
+	var name string
+	if call.Merged {
+		name = target.Name
+	}
+	err = drain(stream, down, name)
+	setTrailer(stream, down.Trailer())
+	if err == nil {
+		return nil
+	}
+	if cause := upstream.get(); cause != nil { // our caller broke off: that is the reason
+		return cause
+	}
+	return target.Backend.explain(err)
+}
+
+// drain sends what the server streams to our caller until it ends; a name
+// marks each item.
+func drain(stream grpc.ServerStream, down grpc.ClientStream, name string) error {
+	header, err := down.Header()
+	if err == nil && header != nil {
+		if err := stream.SendHeader(passed(header)); err != nil {
+			return err
+		}
+	}
+	for {
+		var f frame
+		if err := down.RecvMsg(&f); errors.Is(err, io.EOF) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		if name != "" {
+			f.replace(StampItem(f.bytes(), name))
+		}
+		err := stream.SendMsg(&f)
+		f.free()
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// cause carries the first error out of a goroutine that nobody can wait for.
+type cause struct{ ch chan error }
+
+func (c cause) get() error {
+	select {
+	case err := <-c.ch:
+		return err
+	default:
+		return nil
+	}
+}
+
+// feed sends what our caller streams to the servers. Its goroutine ends with
+// the caller's stream, at the latest right after the handler returned: gRPC
+// offers no way to interrupt RecvMsg before.
+func feed(cancel context.CancelFunc, stream grpc.ServerStream, down ...grpc.ClientStream) cause {
+	c := cause{ch: make(chan error, 1)}
+	go func() {
+		for {
+			var f frame
+			if err := stream.RecvMsg(&f); errors.Is(err, io.EOF) {
+				for _, d := range down {
+					_ = d.CloseSend() // its error shows where answers are read
+				}
+				return
+			} else if err != nil {
+				c.ch <- err
+				cancel()
+				return
+			}
+			alive := false
+			for _, d := range down {
+				alive = d.SendMsg(&f) == nil || alive // an error shows where answers are read
+			}
+			f.free()
+			if !alive {
+				return
+			}
+		}
+	}()
+	return c
+}
+
+func setTrailer(stream grpc.ServerStream, trailer metadata.MD) {
+	if trailer = passed(trailer); len(trailer) > 0 {
+		stream.SetTrailer(trailer)
+	}
+}
+
+// passed leaves out what belongs to the hop.
+func passed(md metadata.MD) metadata.MD {
+	for key := range md {
+		if hopHeader(key) {
+			delete(md, key)
+		}
+	}
+	return md
+}
+
+// Forwardable returns the caller's metadata without what belongs to the hop:
+// the start of the metadata for the next one.
+func Forwardable(ctx context.Context) metadata.MD {
+	md, ok := metadata.FromIncomingContext(ctx) // a copy
+	if !ok {
+		return metadata.MD{}
+	}
+	return passed(md)
+}
+
+func hopHeader(key string) bool {
+	switch key {
+	case "content-type", "user-agent", "te", "grpc-encoding", "grpc-accept-encoding", "grpc-timeout", "connection":
+		return true
+	}
+	return key == "" || key[0] == ':'
+}
