@@ -223,3 +223,6 @@ func WritePrivate(path string, data []byte) error {
 	}
 	return os.Rename(tmp.Name(), path)
 }
+
+// Encode is the form in which a Context holds PEM.
+func Encode(pem []byte) string { return base64.StdEncoding.EncodeToString(pem) }

@@ -1,0 +1,69 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+
+	"talos/client"
+	"talos/client/talosconfig"
+)
+
+// hint says what the user can do about an error; empty if that is plain.
+func (a *App) hint(err error) string {
+	var path *fs.PathError
+	switch {
+	case errors.Is(err, talosconfig.ErrNoContext):
+		return fmt.Sprintf("choose one with `%s config context NAME` or --context, or add one with `%s config merge FILE`", a.Name, a.Name)
+	case errors.As(err, &path) && errors.Is(err, fs.ErrNotExist) && a.isTalosconfig(path.Path):
+		return fmt.Sprintf("there is no talosconfig there: name one with --talosconfig or $TALOSCONFIG, make a cluster with `%s cluster create`, or take over one with `%s config merge FILE`", a.Name, a.Name)
+	}
+	var call *client.Error
+	if !errors.As(err, &call) {
+		return ""
+	}
+	return a.callHint(call)
+}
+
+func (a *App) isTalosconfig(path string) bool {
+	want, err := talosconfig.Find(a.Talosconfig, a.Getenv)
+	return err == nil && want == path
+}
+
+func (a *App) callHint(call *client.Error) string {
+	switch call.Kind {
+	case client.Unreachable:
+		if strings.Contains(call.Text, "refused") {
+			return "nothing listens there: is the node up, and is it the right address? -e chooses another endpoint"
+		}
+		return "is the address right, and is the network between here and there open for port 50000? -e chooses another endpoint"
+	case client.UntrustedServer:
+		return a.untrustedHint(call.Text)
+	case client.RefusedClient:
+		return fmt.Sprintf("this context's client certificate is not of that cluster's CA, or it has none: `%s config info` shows which context and certificate are in use", a.Name)
+	case client.ExpiredClient:
+		return fmt.Sprintf("get a new certificate with `%s config new` from a context that still works, or from the cluster's secrets with `%s gen config --with-secrets`; a wrong clock here looks the same", a.Name, a.Name)
+	case client.Denied:
+		return fmt.Sprintf("the roles of the client certificate do not allow this: `%s config info` shows them; an admin makes others with `%s config new --roles`", a.Name, a.Name)
+	case client.Lost:
+		return "whether the node carried it out is not known; look at its state before repeating it"
+	case client.Unimplemented:
+		return fmt.Sprintf("`%s version` compares the versions of client and node", a.Name)
+	case client.Timeout:
+		return fmt.Sprintf("the node is there but busy or stuck: `%s service` and `%s dmesg` may tell", a.Name, a.Name)
+	}
+	return ""
+}
+
+func (a *App) untrustedHint(text string) string {
+	switch {
+	case strings.Contains(text, "not for this name"):
+		return "use an endpoint that the certificate names, or add this one to machine.certSANs"
+	case strings.Contains(text, "expired or not yet valid"):
+		return "compare the clocks of this machine and the node"
+	case strings.Contains(text, "not of the CA"):
+		return "that machine is of another cluster, or the cluster was made anew: choose its context with --context, or merge its new talosconfig"
+	}
+	return "is this the node's API (port 50000)?"
+}

@@ -1,0 +1,88 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"talos/client"
+)
+
+// CallTimeout bounds a call that is answered at once.
+const CallTimeout = time.Minute
+
+// Scope says who may answer a command that names no node.
+type Scope int
+
+const (
+	Node    Scope = iota // the first endpoint, nobody else
+	Cluster              // any endpoint: it is about the whole cluster
+)
+
+// Connect makes a client out of the global flags.
+func (a *App) Connect(ctx context.Context, scope Scope) (*client.Client, error) {
+	for _, list := range [][]string{a.Endpoints, a.Nodes} {
+		for _, s := range list {
+			if s == "" {
+				return nil, Usage("an empty name in --endpoints or --nodes")
+			}
+		}
+	}
+	o := client.Options{Path: a.Talosconfig, Context: a.Context, Endpoints: a.Endpoints, Nodes: a.Nodes}
+	c, err := client.New(ctx, o)
+	if err != nil || scope == Cluster || len(c.Nodes()) > 0 || len(c.Endpoints()) == 1 {
+		return c, err
+	}
+	defer c.Close()
+	o.First = true
+	return client.New(ctx, o)
+}
+
+// OneNode refuses a command that can only go to one node if several are named.
+func OneNode(c *client.Client) error {
+	if n := len(c.Nodes()); n > 1 {
+		return Usage("this goes to one node only, %d are named: choose one with -n", n)
+	}
+	return nil
+}
+
+// Ask makes a unary call on all target nodes. It reports the nodes that failed
+// and answers the others; the error is nil only if none failed.
+func Ask[M client.Message, R client.Reply[M]](ctx context.Context, a *App, scope Scope, call func(context.Context, *client.Client) (R, error)) ([]client.Answer[M], error) {
+	c, err := a.Connect(ctx, scope)
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	defer a.Slow("waiting for an answer …")()
+	ctx, cancel := context.WithTimeout(ctx, CallTimeout)
+	defer cancel()
+	return Sift(a, client.Collect(ctx, c, func(ctx context.Context) (R, error) { return call(ctx, c) }))
+}
+
+// Sift reports the nodes that failed and answers the others. The error says
+// whether some or all did.
+func Sift[M any](a *App, answers []client.Answer[M]) ([]client.Answer[M], error) {
+	var good []client.Answer[M]
+	var failed []error
+	for _, answer := range answers {
+		if answer.Err != nil {
+			failed = append(failed, answer.Err)
+			continue
+		}
+		good = append(good, answer)
+	}
+	if len(failed) == 0 {
+		return good, nil
+	}
+	if len(answers) == 1 {
+		return nil, failed[0]
+	}
+	for _, err := range failed {
+		a.Report(err)
+	}
+	if len(good) > 0 {
+		return good, &PartialError{Failed: len(failed), All: len(answers)}
+	}
+	return nil, &Silent{Err: errors.Join(failed...)}
+}

@@ -1,0 +1,157 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"google.golang.org/protobuf/types/known/emptypb"
+
+	"talos/api/machine"
+	"talos/client"
+	"talos/cmd/talosctl/internal/cli"
+)
+
+func servicesCommand(a *cli.App) *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "service [ID [start|stop|restart|status]]", Aliases: []string{"services"},
+		Short: "List the services, show one, or start, stop or restart it",
+		Args:  cobra.MaximumNArgs(2),
+	}
+	format := cli.OutputFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		ctx := cmd.Context()
+		switch {
+		case len(args) == 0:
+			return listServices(ctx, a, *format)
+		case len(args) == 1 || args[1] == "status":
+			return showService(ctx, a, *format, args[0])
+		}
+		return controlService(ctx, a, args[0], args[1])
+	}
+	return cmd
+}
+
+func serviceList(ctx context.Context, c *client.Client) (*machine.ServiceListResponse, error) {
+	return c.Machine.ServiceList(ctx, &emptypb.Empty{})
+}
+
+func listServices(ctx context.Context, a *cli.App, format cli.Format) error {
+	return lister[*machine.ServiceList, *machine.ServiceListResponse]{
+		call: serviceList,
+		head: []string{"NODE", "SERVICE", "STATE", "HEALTH", "LAST CHANGE", "LAST EVENT"},
+		rows: func(node string, m *machine.ServiceList, row func(...string)) {
+			for _, s := range m.GetServices() {
+				last, text := lastEvent(s)
+				row(node, s.GetId(), s.GetState(), health(s.GetHealth()), last, text)
+			}
+		},
+	}.run(ctx, a, format)
+}
+
+func lastEvent(s *machine.ServiceInfo) (ago, text string) {
+	events := s.GetEvents().GetEvents()
+	if len(events) == 0 {
+		return "", ""
+	}
+	last := events[len(events)-1]
+	return since(last.GetTs().AsTime()), last.GetMsg()
+}
+
+// since tells how long ago something was.
+func since(t time.Time) string {
+	return max(0, time.Since(t)).Round(time.Second).String() + " ago"
+}
+
+func health(h *machine.ServiceHealth) string {
+	switch {
+	case h == nil || h.GetUnknown():
+		return "?"
+	case h.GetHealthy():
+		return "OK"
+	}
+	return "Fail"
+}
+
+func showService(ctx context.Context, a *cli.App, format cli.Format, id string) error {
+	answers, failed := cli.Ask(ctx, a, cli.Node, serviceList)
+	printer, found := cli.NewPrinter(a.Out, format), false
+	for _, answer := range answers {
+		for _, s := range answer.Message.GetServices() {
+			if s.GetId() != id {
+				continue
+			}
+			found = true
+			if format != cli.TableFormat {
+				if err := printer.Print(cli.NodeDoc(answer.Node, s)); err != nil {
+					return err
+				}
+				continue
+			}
+			if err := printService(a, answer.Node, s); err != nil {
+				return err
+			}
+		}
+	}
+	if failed != nil {
+		return failed
+	}
+	if !found {
+		return fmt.Errorf("no service %q; there are: %s", id, strings.Join(serviceNames(answers), ", "))
+	}
+	return nil
+}
+
+func serviceNames(answers []client.Answer[*machine.ServiceList]) []string {
+	var names []string
+	for _, answer := range answers {
+		for _, s := range answer.Message.GetServices() {
+			names = append(names, s.GetId())
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+func printService(a *cli.App, node string, s *machine.ServiceInfo) error {
+	t := cli.NewTable(a.Out, "NODE", node)
+	t.Row("ID", s.GetId())
+	t.Row("STATE", s.GetState())
+	t.Row("HEALTH", health(s.GetHealth()))
+	if text := s.GetHealth().GetLastMessage(); text != "" {
+		t.Row("LAST HEALTH MESSAGE", text)
+	}
+	label := "EVENTS"
+	for _, e := range slices.Backward(s.GetEvents().GetEvents()) {
+		t.Row(label, fmt.Sprintf("[%s]: %s (%s)", e.GetState(), e.GetMsg(), since(e.GetTs().AsTime())))
+		label = ""
+	}
+	return t.Flush()
+}
+
+func controlService(ctx context.Context, a *cli.App, id, action string) error {
+	var err error
+	switch action {
+	case "start":
+		_, err = cli.Ask(ctx, a, cli.Node, func(ctx context.Context, c *client.Client) (*machine.ServiceStartResponse, error) {
+			return c.Machine.ServiceStart(ctx, &machine.ServiceStartRequest{Id: id})
+		})
+	case "stop":
+		_, err = cli.Ask(ctx, a, cli.Node, func(ctx context.Context, c *client.Client) (*machine.ServiceStopResponse, error) {
+			return c.Machine.ServiceStop(ctx, &machine.ServiceStopRequest{Id: id})
+		})
+	case "restart":
+		_, err = cli.Ask(ctx, a, cli.Node, func(ctx context.Context, c *client.Client) (*machine.ServiceRestartResponse, error) {
+			return c.Machine.ServiceRestart(ctx, &machine.ServiceRestartRequest{Id: id})
+		})
+	default:
+		return cli.Usage("%q is none of start, stop, restart, status", action)
+	}
+	if err == nil {
+		a.Note("service %s: %s done", id, action)
+	}
+	return err
+}
