@@ -1,0 +1,308 @@
+// Package secrets makes the certificates that a node serves and speaks with:
+// of the operating system, of etcd, of Kubernetes and of its aggregation
+// layer. Four PKIs, apart: a certificate of one is worth nothing to another.
+//
+// It reads the authorities from the machine configuration and the names from
+// the network's resources, and writes the secrets family. A certificate is
+// kept as long as it says what it should and is not past half its life, so
+// that nothing restarts without need. Keys stay in the store, which only
+// machined reads whole; how they reach a service is that service's matter.
+package secrets
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/cosi-project/runtime/pkg/controller"
+	"github.com/cosi-project/runtime/pkg/resource"
+	"github.com/cosi-project/runtime/pkg/safe"
+	"go.uber.org/zap"
+
+	"talos/config"
+	"talos/internal/kube/reconcile"
+	"talos/internal/layout"
+	"talos/internal/pki"
+	configres "talos/internal/resources/config"
+	"talos/internal/resources/network"
+	"talos/internal/resources/object"
+	"talos/internal/resources/pem"
+	"talos/internal/resources/secrets"
+)
+
+// Ids of the resources that this package makes.
+const (
+	OSRootID     = "os"
+	APIID        = "api"
+	TrustdID     = "trustd"
+	EtcdID       = "etcd"
+	KubeRootID   = "k8s"
+	KubeCertsID  = "k8s-certs"
+	KubeconfigID = "k8s-secrets"
+	KubeletID    = "kubelet"
+)
+
+// Lifetimes of what is issued.
+const (
+	DaemonLifetime     = 24 * time.Hour
+	KubeLifetime       = 365 * 24 * time.Hour
+	KubeconfigLifetime = 365 * 24 * time.Hour
+)
+
+// checkInterval is how often certificates are looked at without any event:
+// often enough for the shortest life, whatever the clock did meanwhile.
+const checkInterval = 10 * time.Minute
+
+// Options are what a test bends.
+type Options struct {
+	Now func() time.Time
+	Log *slog.Logger
+}
+
+// Controllers makes the package's controllers.
+func Controllers(opts Options) []controller.Controller {
+	if opts.Now == nil {
+		opts.Now = time.Now
+	}
+	names := []controller.Input{
+		reconcile.Input[*configres.MachineConfig](), reconcile.Input[*network.NodeAddress](), reconcile.Input[*network.HostnameStatus](),
+	}
+	make := func(id string, step func(context.Context, controller.Runtime, time.Time) error, out ...resource.Kind) controller.Controller {
+		return &ticking{
+			every: checkInterval,
+			Controller: reconcile.Controller{ID: "secrets." + id + "Controller", In: names, Out: out, Log: opts.Log,
+				Step: func(ctx context.Context, r controller.Runtime, _ *slog.Logger) error { return step(ctx, r, opts.Now()) }},
+		}
+	}
+	return []controller.Controller{
+		make("Root", rootStep, reconcile.Kind[*secrets.OSRootSecrets](), reconcile.Kind[*secrets.EtcdRootSecrets](),
+			reconcile.Kind[*secrets.KubernetesRootSecrets](), reconcile.Kind[*secrets.KubeletSecrets]()),
+		make("API", apiStep, reconcile.Kind[*secrets.ApiCertificate](), reconcile.Kind[*secrets.TrustdCertificate](), reconcile.Kind[*secrets.CertSAN]()),
+		make("Etcd", etcdStep, reconcile.Kind[*secrets.EtcdSecrets]()),
+		make("Kubernetes", kubeStep, reconcile.Kind[*secrets.KubernetesDynamicCerts](), reconcile.Kind[*secrets.KubernetesSecrets]()),
+	}
+}
+
+// ticking steps also when nothing happened: time alone makes certificates due.
+type ticking struct {
+	reconcile.Controller
+	every time.Duration
+}
+
+// Run is the controller's loop, with a clock.
+func (c *ticking) Run(ctx context.Context, r controller.Runtime, log *zap.Logger) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	done := make(chan struct{})
+	go func() { // ends with this Run
+		defer close(done)
+		tick := time.NewTicker(c.every)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+				r.QueueReconcile()
+			}
+		}
+	}()
+	err := c.Controller.Run(ctx, r, log)
+	cancel()
+	<-done
+	return err
+}
+
+// node is what certificates of a node name.
+type node struct {
+	hostname  string
+	addresses []netip.Addr
+}
+
+// inputs reads the configuration and the node's names; ok is false while one
+// of them is missing.
+func inputs(ctx context.Context, r controller.Reader) (cfg *config.Config, n node, ok bool, err error) {
+	if cfg, err = reconcile.Config(ctx, r); err != nil || cfg == nil {
+		return nil, n, false, err
+	}
+	hostname, err := reconcile.Get[*network.HostnameStatus](ctx, r, "hostname")
+	if err != nil || hostname == nil {
+		return cfg, n, false, err
+	}
+	addresses, err := reconcile.Get[*network.NodeAddress](ctx, r, "routed")
+	if err != nil || addresses == nil || len(addresses.TypedSpec().Addresses) == 0 {
+		return cfg, n, false, err
+	}
+	n.hostname = hostname.TypedSpec().Hostname
+	for _, prefix := range addresses.TypedSpec().Addresses {
+		n.addresses = append(n.addresses, prefix.Addr())
+	}
+	return cfg, n, true, nil
+}
+
+// issue keeps have if it still serves, else makes a new certificate.
+func issue(ca *pki.CA, have *pem.CertificateAndKey, t pki.Template, now time.Time) (*pem.CertificateAndKey, error) {
+	if have != nil && ca.Serves(pki.Pair{Crt: have.Crt, Key: have.Key}, t, now) {
+		return have, nil
+	}
+	made, err := ca.Issue(t, now)
+	if err != nil {
+		return nil, fmt.Errorf("issue certificate %q: %w", t.CommonName, err)
+	}
+	return &pem.CertificateAndKey{Crt: made.Crt, Key: made.Key}, nil
+}
+
+func authority(name string, ca *config.CertificateAndKey) (*pki.CA, error) {
+	parsed, err := pki.ParseCA(ca.Crt, ca.Key)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return parsed, nil
+}
+
+func certAndKey(c *config.CertificateAndKey) *pem.CertificateAndKey {
+	if c == nil {
+		return nil
+	}
+	return &pem.CertificateAndKey{Crt: c.Crt, Key: c.Key}
+}
+
+// accepted is the issuing authority and those that are trusted beside it.
+func accepted(ca *config.CertificateAndKey, more []config.Certificate) []*pem.Certificate {
+	out := []*pem.Certificate{{Crt: ca.Crt}}
+	for _, c := range more {
+		out = append(out, &pem.Certificate{Crt: c.Crt})
+	}
+	return out
+}
+
+// rootStep hands on what the configuration holds.
+func rootStep(ctx context.Context, r controller.Runtime, _ time.Time) error {
+	cfg, err := reconcile.Config(ctx, r)
+	if err != nil || cfg == nil {
+		return err
+	}
+	ips, names := split(cfg.Machine.CertSANs)
+	if err := safe.WriterModify(ctx, r, secrets.NewOSRootSecrets(OSRootID), func(res *secrets.OSRootSecrets) error {
+		*res.TypedSpec() = secrets.OSRootSecretsSpec{
+			IssuingCA: certAndKey(cfg.Machine.CA), AcceptedCAs: accepted(cfg.Machine.CA, cfg.Machine.AcceptedCAs),
+			CertSANIPs: ips, CertSANDNSNames: names, Token: cfg.Machine.Token,
+		}
+		return nil
+	}); err != nil {
+		return err
+	}
+	if err := writeKubelet(ctx, r, cfg); err != nil {
+		return err
+	}
+	if cfg.Machine.Type == config.TypeWorker {
+		return nil
+	}
+	if err := safe.WriterModify(ctx, r, secrets.NewEtcdRootSecrets(EtcdID), func(res *secrets.EtcdRootSecrets) error {
+		res.TypedSpec().EtcdCA = certAndKey(cfg.Cluster.Etcd.CA)
+		return nil
+	}); err != nil {
+		return err
+	}
+	root, err := kubeRoot(cfg)
+	if err != nil {
+		return err
+	}
+	return safe.WriterModify(ctx, r, secrets.NewKubernetesRootSecrets(KubeRootID), func(res *secrets.KubernetesRootSecrets) error {
+		*res.TypedSpec() = root
+		return nil
+	})
+}
+
+func writeKubelet(ctx context.Context, r controller.Runtime, cfg *config.Config) error {
+	endpoint, err := object.ParseURL(cfg.Cluster.ControlPlane.Endpoint)
+	if err != nil {
+		return fmt.Errorf("cluster.controlPlane.endpoint: %w", err)
+	}
+	id, secret, _ := strings.Cut(cfg.Cluster.Token, ".")
+	return safe.WriterModify(ctx, r, secrets.NewKubeletSecrets(KubeletID), func(res *secrets.KubeletSecrets) error {
+		*res.TypedSpec() = secrets.KubeletSecretsSpec{
+			Endpoint: endpoint, AcceptedCAs: accepted(cfg.Cluster.CA, cfg.Cluster.AcceptedCAs),
+			BootstrapTokenID: id, BootstrapTokenSecret: secret,
+		}
+		return nil
+	})
+}
+
+func kubeRoot(cfg *config.Config) (secrets.KubernetesRootSecretsSpec, error) {
+	endpoint, err := object.ParseURL(cfg.Cluster.ControlPlane.Endpoint)
+	if err != nil {
+		return secrets.KubernetesRootSecretsSpec{}, fmt.Errorf("cluster.controlPlane.endpoint: %w", err)
+	}
+	services, err := serviceIPs(cfg)
+	if err != nil {
+		return secrets.KubernetesRootSecretsSpec{}, err
+	}
+	id, secret, _ := strings.Cut(cfg.Cluster.Token, ".")
+	spec := secrets.KubernetesRootSecretsSpec{
+		Name: cfg.Cluster.ClusterName, Endpoint: endpoint, LocalEndpoint: localEndpoint(cfg),
+		APIServerIPs: services, DNSDomain: cfg.DNSDomain(),
+		IssuingCA: certAndKey(cfg.Cluster.CA), AcceptedCAs: accepted(cfg.Cluster.CA, cfg.Cluster.AcceptedCAs),
+		AggregatorCA: certAndKey(cfg.Cluster.AggregatorCA), AcceptedAggregatorCAs: accepted(cfg.Cluster.AggregatorCA, nil),
+		ServiceAccount: &pem.Key{Key: cfg.Cluster.ServiceAccount.Key}, ServiceAccountAcceptedKeys: []*pem.Key{{Key: cfg.Cluster.ServiceAccount.Key}},
+		IssuerURL: endpoint.String(), AcceptedIssuers: []string{endpoint.String()}, APIAudiences: []string{endpoint.String()},
+		AesCBCEncryptionSecret: cfg.Cluster.AESCBCEncryptionSecret, SecretboxEncryptionSecret: cfg.Cluster.SecretboxEncryptionSecret,
+		BootstrapTokenID: id, BootstrapTokenSecret: secret,
+	}
+	if cfg.Cluster.APIServer != nil {
+		spec.CertSANs = cfg.Cluster.APIServer.CertSANs
+	}
+	return spec, nil
+}
+
+// localEndpoint is this node's own API server.
+func localEndpoint(cfg *config.Config) object.URL {
+	port := cfg.Cluster.ControlPlane.LocalAPIServerPort
+	if port == 0 {
+		port = layout.KubePort
+	}
+	return object.URL{URL: url.URL{Scheme: "https", Host: net.JoinHostPort("127.0.0.1", fmt.Sprint(port))}}
+}
+
+// serviceIPs are the first addresses of the service networks: the API
+// server's own inside the cluster.
+func serviceIPs(cfg *config.Config) ([]netip.Addr, error) {
+	var out []netip.Addr
+	for _, subnet := range cfg.ServiceSubnets() {
+		prefix, err := netip.ParsePrefix(subnet)
+		if err != nil {
+			return nil, fmt.Errorf("cluster.network.serviceSubnets: %w", err)
+		}
+		out = append(out, prefix.Masked().Addr().Next())
+	}
+	return out, nil
+}
+
+// split parts addresses from names.
+func split(sans []string) (ips []netip.Addr, names []string) {
+	for _, san := range sans {
+		if ip, err := netip.ParseAddr(san); err == nil {
+			ips = append(ips, ip)
+		} else if san != "" {
+			names = append(names, san)
+		}
+	}
+	return ips, names
+}
+
+// unique keeps the first of equal items.
+func unique[T comparable](items []T) []T {
+	var out []T
+	for _, item := range items {
+		if !slices.Contains(out, item) {
+			out = append(out, item)
+		}
+	}
+	return out
+}
