@@ -70,7 +70,8 @@ func nftLayer() *Tree {
 }
 
 // kubernetes makes five images around one layer: the multi-call binary. A node
-// pulls, unpacks and maps it once.
+// pulls, unpacks and maps it once. The layer comes before those that differ,
+// because a runtime knows an unpacked layer by all that lie below it.
 func (b *builder) kubernetes(component string) []Image {
 	v := b.version(component, "version")
 	all := new(Tree)
@@ -81,7 +82,7 @@ func (b *builder) kubernetes(component string) []Image {
 		own.Link("usr/local/bin/"+name, "kubernetes")
 		return Image{
 			Ref:    repository + "/" + name + ":" + v,
-			Layers: slices.Concat([]*Tree{b.base}, more, []*Tree{all, own}),
+			Layers: slices.Concat([]*Tree{b.base, all}, more, []*Tree{own}),
 			// Upstream's entry point is a log redirector that needs the program's
 			// name as argument; manifests give the whole command in both cases.
 			Config: v1.Config{Entrypoint: []string{"/usr/local/bin/" + name}, Env: []string{searchPath}},
