@@ -1,0 +1,56 @@
+package cri
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"talos/internal/linux/mount"
+)
+
+// ChooseSnapshotter tries whether overlayfs works on the file system of dir,
+// where images will be kept, and names the snapshotter to use. err says why
+// overlayfs was not chosen.
+func ChooseSnapshotter(dir string) (name string, err error) {
+	if err := tryOverlay(dir); err != nil {
+		return "native", err
+	}
+	return "overlayfs", nil
+}
+
+func tryOverlay(dir string) (err error) {
+	if err := os.MkdirAll(dir, 0o711); err != nil {
+		return err
+	}
+	probe, err := os.MkdirTemp(dir, ".probe-")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(probe)) }()
+	at := func(name string) string { return filepath.Join(probe, name) }
+	for _, name := range []string{"lower1", "lower2", "upper", "work", "merged"} {
+		if err := os.Mkdir(at(name), 0o755); err != nil {
+			return err
+		}
+	}
+	overlay := mount.Point{
+		Source: "overlay", Target: at("merged"), Type: "overlay",
+		Data: fmt.Sprintf("lowerdir=%s:%s,upperdir=%s,workdir=%s", at("lower2"), at("lower1"), at("upper"), at("work")),
+	}
+	if err := overlay.Mount(); err != nil {
+		return err
+	}
+	defer func() {
+		if e := unix.Unmount(overlay.Target, 0); e != nil {
+			err = errors.Join(err, &os.PathError{Op: "unmount", Path: overlay.Target, Err: e})
+		}
+	}()
+	return os.WriteFile(filepath.Join(overlay.Target, "file"), []byte("x"), 0o600)
+}
+
+func sorted[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

@@ -1,0 +1,75 @@
+// Package power ends the life of the kernel, or of the PID namespace that a
+// node in a container has for one.
+//
+// It owns layout.PowerFile, by which the supervisor of a container learns what
+// the node asked for even if it was not there to see it. It stops nothing
+// before: that is package sequence's.
+package power
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// Action is how a machine goes down.
+type Action string
+
+// The actions, as they are written to the power file.
+const (
+	Reboot   Action = "reboot"
+	PowerOff Action = "poweroff"
+)
+
+// Note writes the action to file, so that it is there after a loss of power.
+func Note(file string, a Action) (err error) {
+	dir := filepath.Dir(file)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	temp, err := os.CreateTemp(dir, ".power-")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, os.Remove(temp.Name()))
+		}
+	}()
+	_, err = temp.WriteString(string(a) + "\n")
+	err = errors.Join(err, temp.Sync(), temp.Close())
+	if err != nil {
+		return fmt.Errorf("write %s: %w", temp.Name(), err)
+	}
+	if err := os.Rename(temp.Name(), file); err != nil {
+		return err
+	}
+	return syncDir(dir)
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// Down is reboot(2): it does not return where it is allowed. In a PID namespace
+// it kills init, with SIGHUP for a restart and SIGINT for power off.
+func Down(a Action) error {
+	command := unix.LINUX_REBOOT_CMD_RESTART
+	if a == PowerOff {
+		command = unix.LINUX_REBOOT_CMD_POWER_OFF
+	}
+	return os.NewSyscallError("reboot", unix.Reboot(command))
+}
+
+// KeepControlAltDelete makes the kernel tell PID 1 of Ctrl-Alt-Del by a SIGINT
+// instead of restarting at once. In a container it is not allowed.
+func KeepControlAltDelete() error {
+	return os.NewSyscallError("reboot", unix.Reboot(unix.LINUX_REBOOT_CMD_CAD_OFF))
+}
