@@ -10,16 +10,17 @@ import (
 
 	"talos/internal/networkd/plan"
 	"talos/internal/networkd/rtnl"
+	"talos/internal/reconcile"
 	"talos/internal/resources/network"
 )
 
 // appliers make the kernel as the merged specs want it. They have no outputs:
 // what is there, the status controllers tell.
 func appliers(log *slog.Logger, kernel *rtnl.Monitor) []controller.Controller {
-	links := &reconciler{name: "LinkSpecController", log: log, ticks: kernel.Subscribe(rtnl.KindLink)}
-	links.inputs = []controller.Input{input(network.Namespace, network.LinkSpecType)}
-	links.run = func(ctx context.Context, r controller.Runtime) error {
-		want, err := specs[*network.LinkSpec](ctx, r, network.NewLinkSpec(network.Namespace, "").Metadata())
+	links := &reconcile.Controller{ID: "network.LinkSpecController", Log: log, Ticks: kernel.Subscribe(rtnl.KindLink)}
+	links.Reads = []controller.Input{reconcile.Input(network.Namespace, network.LinkSpecType)}
+	links.Do = func(ctx context.Context, r controller.Runtime) error {
+		want, err := reconcile.Specs[*network.LinkSpec](ctx, r, network.NewLinkSpec(network.Namespace, "").Metadata())
 		if err != nil {
 			return err
 		}
@@ -30,10 +31,10 @@ func appliers(log *slog.Logger, kernel *rtnl.Monitor) []controller.Controller {
 		return apply(log, plan.Links(want, have))
 	}
 
-	addresses := &reconciler{name: "AddressSpecController", log: log, ticks: kernel.Subscribe(rtnl.KindLink | rtnl.KindAddress)}
-	addresses.inputs = []controller.Input{input(network.Namespace, network.AddressSpecType)}
-	addresses.run = func(ctx context.Context, r controller.Runtime) error {
-		want, err := specs[*network.AddressSpec](ctx, r, network.NewAddressSpec(network.Namespace, "").Metadata())
+	addresses := &reconcile.Controller{ID: "network.AddressSpecController", Log: log, Ticks: kernel.Subscribe(rtnl.KindLink | rtnl.KindAddress)}
+	addresses.Reads = []controller.Input{reconcile.Input(network.Namespace, network.AddressSpecType)}
+	addresses.Do = func(ctx context.Context, r controller.Runtime) error {
+		want, err := reconcile.Specs[*network.AddressSpec](ctx, r, network.NewAddressSpec(network.Namespace, "").Metadata())
 		if err != nil {
 			return err
 		}
@@ -44,10 +45,10 @@ func appliers(log *slog.Logger, kernel *rtnl.Monitor) []controller.Controller {
 		return apply(log, plan.Addresses(want, have, links))
 	}
 
-	routes := &reconciler{name: "RouteSpecController", log: log, ticks: kernel.Subscribe(rtnl.KindAll)}
-	routes.inputs = []controller.Input{input(network.Namespace, network.RouteSpecType)}
-	routes.run = func(ctx context.Context, r controller.Runtime) error {
-		want, err := specs[*network.RouteSpec](ctx, r, network.NewRouteSpec(network.Namespace, "").Metadata())
+	routes := &reconcile.Controller{ID: "network.RouteSpecController", Log: log, Ticks: kernel.Subscribe(rtnl.KindAll)}
+	routes.Reads = []controller.Input{reconcile.Input(network.Namespace, network.RouteSpecType)}
+	routes.Do = func(ctx context.Context, r controller.Runtime) error {
+		want, err := reconcile.Specs[*network.RouteSpec](ctx, r, network.NewRouteSpec(network.Namespace, "").Metadata())
 		if err != nil {
 			return err
 		}

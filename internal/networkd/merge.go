@@ -8,23 +8,24 @@ import (
 	"github.com/cosi-project/runtime/pkg/resource"
 
 	"talos/internal/networkd/plan"
+	"talos/internal/reconcile"
 	"talos/internal/resources/network"
 )
 
 // merger makes the controller that merges the layers of one kind of spec.
-func merger[R resourceOf[S], S any](log *slog.Logger, name string, make func(resource.Namespace, resource.ID) R, merge func([]S) map[string]S) controller.Controller {
+func merger[R reconcile.Resource[S], S any](log *slog.Logger, name string, make func(resource.Namespace, resource.ID) R, merge func([]S) map[string]S) controller.Controller {
 	kind := make(network.ConfigNamespace, "").Metadata()
-	c := &reconciler{
-		name: name, log: log,
-		inputs:  []controller.Input{input(network.ConfigNamespace, kind.Type())},
-		outputs: shared(kind.Type()),
+	c := &reconcile.Controller{
+		ID: "network." + name, Log: log,
+		Reads: []controller.Input{reconcile.Input(network.ConfigNamespace, kind.Type())},
+		Makes: reconcile.Shared(kind.Type()),
 	}
-	c.run = func(ctx context.Context, r controller.Runtime) error {
-		layers, err := specs[R, S](ctx, r, kind)
+	c.Do = func(ctx context.Context, r controller.Runtime) error {
+		layers, err := reconcile.Specs[R, S](ctx, r, kind)
 		if err != nil {
 			return err
 		}
-		return output(ctx, r, c.Name(), func(id resource.ID) R { return make(network.Namespace, id) }, merge(layers), nil)
+		return reconcile.Output(ctx, r, c.Name(), func(id resource.ID) R { return make(network.Namespace, id) }, merge(layers), nil)
 	}
 	return c
 }
@@ -43,15 +44,15 @@ func mergers(log *slog.Logger) []controller.Controller {
 
 // settler makes the controller that turns a merged spec, which needs nothing
 // from the kernel, into its status.
-func settler[R resourceOf[S], Q resourceOf[T], S, T any](log *slog.Logger, name string, from func(resource.Namespace, resource.ID) R, to func(resource.ID) Q, id resource.ID, turn func(S) T) controller.Controller {
+func settler[R reconcile.Resource[S], Q reconcile.Resource[T], S, T any](log *slog.Logger, name string, from func(resource.Namespace, resource.ID) R, to func(resource.ID) Q, id resource.ID, turn func(S) T) controller.Controller {
 	kind := from(network.Namespace, "").Metadata()
-	c := &reconciler{
-		name: name, log: log,
-		inputs:  []controller.Input{input(network.Namespace, kind.Type())},
-		outputs: shared(to("").Metadata().Type()),
+	c := &reconcile.Controller{
+		ID: "network." + name, Log: log,
+		Reads: []controller.Input{reconcile.Input(network.Namespace, kind.Type())},
+		Makes: reconcile.Shared(to("").Metadata().Type()),
 	}
-	c.run = func(ctx context.Context, r controller.Runtime) error {
-		list, err := specs[R, S](ctx, r, kind)
+	c.Do = func(ctx context.Context, r controller.Runtime) error {
+		list, err := reconcile.Specs[R, S](ctx, r, kind)
 		if err != nil {
 			return err
 		}
@@ -59,7 +60,7 @@ func settler[R resourceOf[S], Q resourceOf[T], S, T any](log *slog.Logger, name 
 		for _, s := range list {
 			want[id] = turn(s)
 		}
-		return output(ctx, r, c.Name(), to, want, nil)
+		return reconcile.Output(ctx, r, c.Name(), to, want, nil)
 	}
 	return c
 }

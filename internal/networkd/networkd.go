@@ -43,13 +43,9 @@ func Run(ctx context.Context, log *slog.Logger) error {
 }
 
 func run(ctx context.Context, st state.State, socket string, log *slog.Logger) error {
-	kernel := &rtnl.Monitor{}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
-		return repeat(ctx, log, "rtnetlink monitor", kernel.Run)
-	})
-	group.Go(func() error {
-		return repeat(ctx, log, "controllers", func(ctx context.Context) error { return reconcile(ctx, st, kernel, log) })
+		return repeat(ctx, log, "controllers", func(ctx context.Context) error { return control(ctx, st, log) })
 	})
 	group.Go(func() error {
 		return repeat(ctx, log, "network service", func(ctx context.Context) error { return serve(ctx, socket) })
@@ -72,12 +68,16 @@ func repeat(ctx context.Context, log *slog.Logger, task string, fn func(context.
 			pause = 100 * time.Millisecond
 		}
 		log.Warn("task stopped", "task", task, "err", err, "retry", pause)
-		sleep(ctx, pause)
+		select {
+		case <-ctx.Done():
+		case <-time.After(pause):
+		}
 	}
 }
 
-// reconcile runs the controllers until ctx ends or the store goes away.
-func reconcile(ctx context.Context, st state.State, kernel *rtnl.Monitor, log *slog.Logger) error {
+// control runs the controllers until ctx ends or the store goes away.
+func control(ctx context.Context, st state.State, log *slog.Logger) error {
+	kernel := &rtnl.Monitor{}
 	opts := []options.Option{options.WithMetrics(false)}
 	for _, kind := range cached {
 		opts = append(opts, options.WithCachedResource(kind.Namespace(), kind.Type()))
@@ -97,6 +97,11 @@ func reconcile(ctx context.Context, st state.State, kernel *rtnl.Monitor, log *s
 			return fmt.Errorf("register %s: %w", c.Name(), err)
 		}
 	}
+	ctx, stop := context.WithCancel(ctx)
+	var group errgroup.Group
+	group.Go(func() error { return repeat(ctx, log, "rtnetlink monitor", kernel.Run) })
+	defer group.Wait() // its error is only that ctx ended
+	defer stop()
 	return engine.Run(ctx)
 }
 

@@ -19,6 +19,7 @@ import (
 	"go.uber.org/zap"
 
 	"talos/internal/networkd/dhcp"
+	"talos/internal/reconcile"
 	"talos/internal/resources/network"
 )
 
@@ -62,12 +63,12 @@ func (c *operators) Name() string { return "network.OperatorSpecController" }
 
 // Inputs of the controller.
 func (c *operators) Inputs() []controller.Input {
-	return []controller.Input{input(network.Namespace, network.OperatorSpecType), input(network.Namespace, network.LinkStatusType)}
+	return []controller.Input{reconcile.Input(network.Namespace, network.OperatorSpecType), reconcile.Input(network.Namespace, network.LinkStatusType)}
 }
 
 // Outputs of the controller.
 func (c *operators) Outputs() []controller.Output {
-	return shared(network.AddressSpecType, network.RouteSpecType, network.LinkSpecType, network.ResolverSpecType,
+	return reconcile.Shared(network.AddressSpecType, network.RouteSpecType, network.LinkSpecType, network.ResolverSpecType,
 		network.HostnameSpecType, network.TimeServerSpecType)
 }
 
@@ -79,7 +80,7 @@ func (c *operators) Run(ctx context.Context, r controller.Runtime, _ *zap.Logger
 		c.wg.Wait()
 		clear(c.running)
 	}()
-	timer := time.NewTimer(resync)
+	timer := time.NewTimer(reconcile.Resync)
 	defer timer.Stop()
 	for {
 		select {
@@ -92,10 +93,10 @@ func (c *operators) Run(ctx context.Context, r controller.Runtime, _ *zap.Logger
 		case <-r.EventCh():
 		case <-timer.C:
 		}
-		next := resync
+		next := reconcile.Resync
 		if err := c.reconcile(ctx, r); err != nil && ctx.Err() == nil {
 			c.log.Warn("operators are not as wanted", "err", err)
-			next = retry
+			next = reconcile.Retry
 		}
 		timer.Reset(next)
 	}
@@ -276,22 +277,22 @@ func (c *operators) publish(ctx context.Context, r controller.Runtime) error {
 	}
 	in := network.ConfigNamespace
 	// Routes and MTU before the address: then all is there when the address says so.
-	if err := output(ctx, r, c.Name(), func(id resource.ID) *network.RouteSpec { return network.NewRouteSpec(in, id) }, g.routes, keep); err != nil {
+	if err := reconcile.Output(ctx, r, c.Name(), func(id resource.ID) *network.RouteSpec { return network.NewRouteSpec(in, id) }, g.routes, keep); err != nil {
 		return err
 	}
-	if err := output(ctx, r, c.Name(), func(id resource.ID) *network.LinkSpec { return network.NewLinkSpec(in, id) }, g.links, keep); err != nil {
+	if err := reconcile.Output(ctx, r, c.Name(), func(id resource.ID) *network.LinkSpec { return network.NewLinkSpec(in, id) }, g.links, keep); err != nil {
 		return err
 	}
-	if err := output(ctx, r, c.Name(), func(id resource.ID) *network.ResolverSpec { return network.NewResolverSpec(in, id) }, g.resolvers, keep); err != nil {
+	if err := reconcile.Output(ctx, r, c.Name(), func(id resource.ID) *network.ResolverSpec { return network.NewResolverSpec(in, id) }, g.resolvers, keep); err != nil {
 		return err
 	}
-	if err := output(ctx, r, c.Name(), func(id resource.ID) *network.HostnameSpec { return network.NewHostnameSpec(in, id) }, g.hostnames, keep); err != nil {
+	if err := reconcile.Output(ctx, r, c.Name(), func(id resource.ID) *network.HostnameSpec { return network.NewHostnameSpec(in, id) }, g.hostnames, keep); err != nil {
 		return err
 	}
-	if err := output(ctx, r, c.Name(), func(id resource.ID) *network.TimeServerSpec { return network.NewTimeServerSpec(in, id) }, g.timeServers, keep); err != nil {
+	if err := reconcile.Output(ctx, r, c.Name(), func(id resource.ID) *network.TimeServerSpec { return network.NewTimeServerSpec(in, id) }, g.timeServers, keep); err != nil {
 		return err
 	}
-	if err := output(ctx, r, c.Name(), func(id resource.ID) *network.AddressSpec { return network.NewAddressSpec(in, id) }, g.addresses, keep); err != nil {
+	if err := reconcile.Output(ctx, r, c.Name(), func(id resource.ID) *network.AddressSpec { return network.NewAddressSpec(in, id) }, g.addresses, keep); err != nil {
 		return err
 	}
 	return c.remember(ctx, r)

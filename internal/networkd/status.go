@@ -12,15 +12,16 @@ import (
 
 	"talos/internal/networkd/plan"
 	"talos/internal/networkd/rtnl"
+	"talos/internal/reconcile"
 	"talos/internal/resources/files"
 	"talos/internal/resources/network"
 )
 
 // statuses tell what the kernel has.
 func statuses(log *slog.Logger, kernel *rtnl.Monitor) []controller.Controller {
-	links := &reconciler{name: "LinkStatusController", log: log, ticks: kernel.Subscribe(rtnl.KindLink)}
-	links.outputs = shared(network.LinkStatusType, network.HardwareAddressType)
-	links.run = func(ctx context.Context, r controller.Runtime) error {
+	links := &reconcile.Controller{ID: "network.LinkStatusController", Log: log, Ticks: kernel.Subscribe(rtnl.KindLink)}
+	links.Makes = reconcile.Shared(network.LinkStatusType, network.HardwareAddressType)
+	links.Do = func(ctx context.Context, r controller.Runtime) error {
 		have, err := rtnl.Links()
 		if err != nil {
 			return err
@@ -29,30 +30,30 @@ func statuses(log *slog.Logger, kernel *rtnl.Monitor) []controller.Controller {
 		for _, l := range have {
 			want[l.Name] = l.Status
 		}
-		if err := output(ctx, r, links.Name(), network.NewLinkStatus, want, nil); err != nil {
+		if err := reconcile.Output(ctx, r, links.Name(), network.NewLinkStatus, want, nil); err != nil {
 			return err
 		}
-		return output(ctx, r, links.Name(), network.NewHardwareAddress, firstHardware(have), nil)
+		return reconcile.Output(ctx, r, links.Name(), network.NewHardwareAddress, firstHardware(have), nil)
 	}
 
-	addresses := &reconciler{name: "AddressStatusController", log: log, ticks: kernel.Subscribe(rtnl.KindLink | rtnl.KindAddress)}
-	addresses.outputs = shared(network.AddressStatusType)
-	addresses.run = func(ctx context.Context, r controller.Runtime) error {
+	addresses := &reconcile.Controller{ID: "network.AddressStatusController", Log: log, Ticks: kernel.Subscribe(rtnl.KindLink | rtnl.KindAddress)}
+	addresses.Makes = reconcile.Shared(network.AddressStatusType)
+	addresses.Do = func(ctx context.Context, r controller.Runtime) error {
 		links, have, err := linksAnd(rtnl.Addresses)
 		if err != nil {
 			return err
 		}
-		return output(ctx, r, addresses.Name(), network.NewAddressStatus, addressStatuses(links, have), nil)
+		return reconcile.Output(ctx, r, addresses.Name(), network.NewAddressStatus, addressStatuses(links, have), nil)
 	}
 
-	routes := &reconciler{name: "RouteStatusController", log: log, ticks: kernel.Subscribe(rtnl.KindLink | rtnl.KindRoute)}
-	routes.outputs = shared(network.RouteStatusType)
-	routes.run = func(ctx context.Context, r controller.Runtime) error {
+	routes := &reconcile.Controller{ID: "network.RouteStatusController", Log: log, Ticks: kernel.Subscribe(rtnl.KindLink | rtnl.KindRoute)}
+	routes.Makes = reconcile.Shared(network.RouteStatusType)
+	routes.Do = func(ctx context.Context, r controller.Runtime) error {
 		links, have, err := linksAnd(rtnl.Routes)
 		if err != nil {
 			return err
 		}
-		return output(ctx, r, routes.Name(), network.NewRouteStatus, routeStatuses(links, have), nil)
+		return reconcile.Output(ctx, r, routes.Name(), network.NewRouteStatus, routeStatuses(links, have), nil)
 	}
 	return []controller.Controller{links, addresses, routes, nodeAddresses(log, kernel), summary(log, kernel)}
 }
@@ -121,11 +122,11 @@ func routeStatuses(links []rtnl.Link, have []rtnl.Route) map[resource.ID]network
 // nodeAddresses tells which addresses stand for the node. Its own links are
 // those of hardware and those that specs name; the pod network's are neither.
 func nodeAddresses(log *slog.Logger, kernel *rtnl.Monitor) controller.Controller {
-	c := &reconciler{name: "NodeAddressController", log: log, ticks: kernel.Subscribe(rtnl.KindAll)}
-	c.inputs = []controller.Input{input(network.Namespace, network.LinkSpecType)}
-	c.outputs = shared(network.NodeAddressType)
-	c.run = func(ctx context.Context, r controller.Runtime) error {
-		named, err := specs[*network.LinkSpec](ctx, r, network.NewLinkSpec(network.Namespace, "").Metadata())
+	c := &reconcile.Controller{ID: "network.NodeAddressController", Log: log, Ticks: kernel.Subscribe(rtnl.KindAll)}
+	c.Reads = []controller.Input{reconcile.Input(network.Namespace, network.LinkSpecType)}
+	c.Makes = reconcile.Shared(network.NodeAddressType)
+	c.Do = func(ctx context.Context, r controller.Runtime) error {
+		named, err := reconcile.Specs[*network.LinkSpec](ctx, r, network.NewLinkSpec(network.Namespace, "").Metadata())
 		if err != nil {
 			return err
 		}
@@ -156,20 +157,20 @@ func nodeAddresses(log *slog.Logger, kernel *rtnl.Monitor) controller.Controller
 		want := plan.NodeAddresses(have, links, routes, own, previous)
 		// Without any address the old default stays: it may come back, and nothing is won by its absence.
 		keep := func(id resource.ID) bool { return id == network.NodeAddressDefaultID }
-		return output(ctx, r, c.Name(), network.NewNodeAddress, want, keep)
+		return reconcile.Output(ctx, r, c.Name(), network.NewNodeAddress, want, keep)
 	}
 	return c
 }
 
 // summary tells what others wait for.
 func summary(log *slog.Logger, kernel *rtnl.Monitor) controller.Controller {
-	c := &reconciler{name: "StatusController", log: log, ticks: kernel.Subscribe(rtnl.KindRoute)}
-	c.inputs = []controller.Input{
-		input(network.Namespace, network.NodeAddressType), input(network.Namespace, network.HostnameStatusType),
-		input(files.Namespace, files.EtcFileStatusType),
+	c := &reconcile.Controller{ID: "network.StatusController", Log: log, Ticks: kernel.Subscribe(rtnl.KindRoute)}
+	c.Reads = []controller.Input{
+		reconcile.Input(network.Namespace, network.NodeAddressType), reconcile.Input(network.Namespace, network.HostnameStatusType),
+		reconcile.Input(files.Namespace, files.EtcFileStatusType),
 	}
-	c.outputs = shared(network.NetworkStatusType)
-	c.run = func(ctx context.Context, r controller.Runtime) error {
+	c.Makes = reconcile.Shared(network.NetworkStatusType)
+	c.Do = func(ctx context.Context, r controller.Runtime) error {
 		routes, err := rtnl.Routes()
 		if err != nil {
 			return err
@@ -178,7 +179,7 @@ func summary(log *slog.Logger, kernel *rtnl.Monitor) controller.Controller {
 		if err != nil && !state.IsNotFoundError(err) {
 			return err
 		}
-		names, err := specs[*network.HostnameStatus](ctx, r, network.NewHostnameStatus("").Metadata())
+		names, err := reconcile.Specs[*network.HostnameStatus](ctx, r, network.NewHostnameStatus("").Metadata())
 		if err != nil {
 			return err
 		}
@@ -190,7 +191,7 @@ func summary(log *slog.Logger, kernel *rtnl.Monitor) controller.Controller {
 		for f := range etc.All() {
 			there[f.Metadata().ID()] = true
 		}
-		return output(ctx, r, c.Name(), network.NewNetworkStatus, map[resource.ID]network.NetworkStatusSpec{network.StatusID: {
+		return reconcile.Output(ctx, r, c.Name(), network.NewNetworkStatus, map[resource.ID]network.NetworkStatusSpec{network.StatusID: {
 			AddressReady:      routed != nil && len(routed.TypedSpec().Addresses) > 0,
 			ConnectivityReady: plan.Connected(routes),
 			HostnameReady:     len(names) > 0,

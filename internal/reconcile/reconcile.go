@@ -1,4 +1,10 @@
-package networkd
+// Package reconcile is the usual shape of a controller: compare what is wanted
+// with what is there, correct it, write down what came of it; and do so again
+// with every change.
+//
+// It owns loop, retry and the writing of resources that differ, not what is
+// compared. A Controller is run by one runtime at a time.
+package reconcile
 
 import (
 	"cmp"
@@ -19,36 +25,37 @@ import (
 	"go.uber.org/zap"
 )
 
+// Times of the loop.
 const (
-	resync = 5 * time.Minute // for a change that no event told of
+	Resync = 5 * time.Minute // for a change that no event told of
+	Retry  = time.Second     // after an error
 	settle = 10 * time.Millisecond
-	retry  = time.Second
 )
 
-// reconciler is a controller that compares and corrects: with every change of
-// its inputs, of the kernel, and after a while in any case. An error is
-// logged, once while it stays the same, and tried again.
-type reconciler struct {
-	name    string
-	inputs  []controller.Input
-	outputs []controller.Output
-	ticks   <-chan struct{} // the kernel changed; may be nil
-	log     *slog.Logger
-	run     func(context.Context, controller.Runtime) error
+// Controller compares and corrects: with every change of its inputs, of
+// what Ticks tells of, and after a while in any case. An error is logged, once
+// while it stays the same, and tried again.
+type Controller struct {
+	ID    string // such as network.LinkSpecController
+	Reads []controller.Input
+	Makes []controller.Output
+	Ticks <-chan struct{} // something outside the store changed; may be nil
+	Log   *slog.Logger
+	Do    func(context.Context, controller.Runtime) error
 }
 
 // Name of the controller.
-func (c *reconciler) Name() string { return "network." + c.name }
+func (c *Controller) Name() string { return c.ID }
 
 // Inputs of the controller.
-func (c *reconciler) Inputs() []controller.Input { return slices.Clone(c.inputs) }
+func (c *Controller) Inputs() []controller.Input { return slices.Clone(c.Reads) }
 
 // Outputs of the controller.
-func (c *reconciler) Outputs() []controller.Output { return slices.Clone(c.outputs) }
+func (c *Controller) Outputs() []controller.Output { return slices.Clone(c.Makes) }
 
 // Run reconciles until ctx ends. What was made stays.
-func (c *reconciler) Run(ctx context.Context, r controller.Runtime, _ *zap.Logger) error {
-	timer := time.NewTimer(resync)
+func (c *Controller) Run(ctx context.Context, r controller.Runtime, _ *zap.Logger) error {
+	timer := time.NewTimer(Resync)
 	defer timer.Stop()
 	last := ""
 	for {
@@ -56,16 +63,16 @@ func (c *reconciler) Run(ctx context.Context, r controller.Runtime, _ *zap.Logge
 		case <-ctx.Done():
 			return nil
 		case <-r.EventCh():
-		case <-c.ticks:
+		case <-c.Ticks:
 			sleep(ctx, settle) // changes come in groups
 		case <-timer.C:
 		}
-		next := resync
-		if err := c.run(ctx, r); err != nil && ctx.Err() == nil {
+		next := Resync
+		if err := c.Do(ctx, r); err != nil && ctx.Err() == nil {
 			if err.Error() != last {
-				c.log.Warn("network is not as wanted", "controller", c.name, "err", err)
+				c.Log.Warn("not as wanted", "controller", c.ID, "err", err)
 			}
-			last, next = err.Error(), retry
+			last, next = err.Error(), Retry
 		} else {
 			last = ""
 		}
@@ -80,17 +87,19 @@ func sleep(ctx context.Context, d time.Duration) {
 	}
 }
 
-// resourceOf is a typed resource with spec S.
-type resourceOf[S any] interface {
+// Resource is a typed resource with spec S.
+type Resource[S any] interface {
 	generic.ResourceWithRD
 	TypedSpec() *S
 }
 
-func input(ns resource.Namespace, kind resource.Type) controller.Input {
+// Input is a weak input of all resources of a type.
+func Input(ns resource.Namespace, kind resource.Type) controller.Input {
 	return controller.Input{Namespace: ns, Type: kind, Kind: controller.InputWeak}
 }
 
-func shared(kinds ...resource.Type) []controller.Output {
+// Shared lists outputs that other controllers may make as well.
+func Shared(kinds ...resource.Type) []controller.Output {
 	var out []controller.Output
 	for _, k := range kinds {
 		out = append(out, controller.Output{Type: k, Kind: controller.OutputShared})
@@ -98,8 +107,8 @@ func shared(kinds ...resource.Type) []controller.Output {
 	return out
 }
 
-// specs lists the specs of a kind in the order of their ids.
-func specs[R resourceOf[S], S any](ctx context.Context, r controller.Reader, kind resource.Kind) ([]S, error) {
+// Specs lists the specs of a kind in the order of their ids.
+func Specs[R Resource[S], S any](ctx context.Context, r controller.Reader, kind resource.Kind) ([]S, error) {
 	list, err := safe.ReaderList[R](ctx, r, kind)
 	if err != nil {
 		return nil, fmt.Errorf("list %s: %w", kind.Type(), err)
@@ -118,9 +127,9 @@ func specs[R resourceOf[S], S any](ctx context.Context, r controller.Reader, kin
 	return out, nil
 }
 
-// output makes the resources that owner has of one kind those of want, and
+// Output makes the resources that owner has of one kind those of want, and
 // writes only what differs. Keep spares what an id says is not at stake.
-func output[R resourceOf[S], S any](ctx context.Context, r controller.Runtime, owner string, make func(resource.ID) R, want map[resource.ID]S, keep func(resource.ID) bool) error {
+func Output[R Resource[S], S any](ctx context.Context, r controller.Runtime, owner string, make func(resource.ID) R, want map[resource.ID]S, keep func(resource.ID) bool) error {
 	list, err := safe.ReaderList[R](ctx, r, make("").Metadata())
 	if err != nil {
 		return fmt.Errorf("list %s: %w", make("").Metadata().Type(), err)

@@ -1,0 +1,203 @@
+package netconfig
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/base32"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/cosi-project/runtime/pkg/controller"
+	"github.com/cosi-project/runtime/pkg/resource"
+	"github.com/cosi-project/runtime/pkg/safe"
+	"github.com/cosi-project/runtime/pkg/state"
+
+	"talos/internal/reconcile"
+	"talos/internal/resources/cluster"
+	"talos/internal/resources/files"
+	"talos/internal/resources/network"
+)
+
+// etcSpecs says what is in /etc/{hostname,hosts,resolv.conf}.
+func etcSpecs(o Options) controller.Controller {
+	c := &reconcile.Controller{ID: "network.EtcFileController", Log: o.Log}
+	c.Reads = []controller.Input{
+		reconcile.Input(network.Namespace, network.HostnameStatusType), reconcile.Input(network.Namespace, network.ResolverStatusType),
+		reconcile.Input(network.Namespace, network.NodeAddressType), reconcile.Input(network.Namespace, network.StaticHostType),
+	}
+	c.Makes = reconcile.Shared(files.EtcFileSpecType)
+	c.Do = func(ctx context.Context, r controller.Runtime) error {
+		var in etcInput
+		name, err := get[*network.HostnameStatus](ctx, r, network.NewHostnameStatus(network.HostnameID))
+		if err != nil {
+			return err
+		}
+		if name != nil {
+			in.hostname = *name
+		}
+		resolver, err := get[*network.ResolverStatus](ctx, r, network.NewResolverStatus(network.ResolverID))
+		if err != nil {
+			return err
+		}
+		if resolver != nil {
+			in.resolver = *resolver
+		}
+		address, err := get[*network.NodeAddress](ctx, r, network.NewNodeAddress(network.NodeAddressDefaultID))
+		if err != nil {
+			return err
+		}
+		if address != nil && len(address.Addresses) > 0 {
+			in.address = address.Addresses[0].Addr()
+		}
+		hosts, err := safe.ReaderList[*network.StaticHost](ctx, r, network.NewStaticHost("").Metadata())
+		if err != nil {
+			return err
+		}
+		for h := range hosts.All() {
+			in.hosts = append(in.hosts, host{h.Metadata().ID(), h.TypedSpec().Addresses})
+		}
+		slices.SortFunc(in.hosts, func(a, b host) int { return strings.Compare(a.name, b.name) })
+		want := map[resource.ID]files.EtcFileSpecSpec{
+			"hosts":       {Contents: in.hostsFile(), Mode: 0o644},
+			"resolv.conf": {Contents: in.resolvConf(), Mode: 0o644},
+		}
+		if in.hostname.Hostname != "" {
+			want["hostname"] = files.EtcFileSpecSpec{Contents: []byte(in.hostname.Hostname + "\n"), Mode: 0o644}
+		}
+		return reconcile.Output(ctx, r, c.Name(), files.NewEtcFileSpec, want, nil)
+	}
+	return c
+}
+
+// get returns the spec of a resource, nil when there is none.
+func get[R reconcile.Resource[S], S any](ctx context.Context, r controller.Reader, which R) (*S, error) {
+	res, err := safe.ReaderGet[R](ctx, r, which.Metadata())
+	if state.IsNotFoundError(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return res.TypedSpec(), nil
+}
+
+type etcInput struct {
+	hostname network.HostnameStatusSpec
+	resolver network.ResolverStatusSpec
+	address  netip.Addr
+	hosts    []host
+}
+
+type host struct {
+	name      string
+	addresses []netip.Addr
+}
+
+func (in etcInput) fullName() string {
+	if in.hostname.Domainname == "" {
+		return in.hostname.Hostname
+	}
+	return in.hostname.Hostname + "." + in.hostname.Domainname
+}
+
+// hostsFile is /etc/hosts: the node's own name stands for its address, never
+// for a loopback one.
+func (in etcInput) hostsFile() []byte {
+	var b bytes.Buffer
+	b.WriteString("127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n")
+	if in.address.IsValid() && in.hostname.Hostname != "" {
+		names := in.hostname.Hostname
+		if full := in.fullName(); full != names {
+			names = full + " " + names
+		}
+		fmt.Fprintf(&b, "%s %s\n", in.address, names)
+	}
+	for _, h := range in.hosts {
+		for _, a := range h.addresses {
+			fmt.Fprintf(&b, "%s %s\n", a, h.name)
+		}
+	}
+	return b.Bytes()
+}
+
+// maxServers and the six domains are what resolvers read (resolv.conf(5)).
+const maxServers, maxDomains = 3, 6
+
+// resolvConf is /etc/resolv.conf.
+func (in etcInput) resolvConf() []byte {
+	var b bytes.Buffer
+	for i, s := range in.resolver.DNSServers {
+		if i < maxServers {
+			fmt.Fprintf(&b, "nameserver %s\n", s)
+		}
+	}
+	domains := in.resolver.SearchDomains
+	if len(domains) > maxDomains {
+		domains = domains[:maxDomains]
+	}
+	if len(domains) > 0 {
+		fmt.Fprintf(&b, "search %s\n", strings.Join(domains, " "))
+	}
+	return b.Bytes()
+}
+
+// writeFile replaces path atomically unless it holds the contents already. The
+// folder is a tmpfs: nothing needs to be synced.
+func writeFile(path string, contents []byte, mode os.FileMode) error {
+	if have, err := os.ReadFile(path); err == nil && bytes.Equal(have, contents) {
+		return nil
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	tmp := filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".new")
+	if err := os.WriteFile(tmp, contents, mode); err != nil {
+		return err
+	}
+	if err := os.Chmod(tmp, mode); err != nil { // whatever the umask
+		return err
+	}
+	return os.Rename(tmp, path)
+}
+
+// defaultHostname names the node after its identity where nobody else does.
+func defaultHostname(o Options) controller.Controller {
+	c := &reconcile.Controller{ID: "network.DefaultHostnameController", Log: o.Log}
+	c.Reads = []controller.Input{
+		reconcile.Input(cluster.Namespace, cluster.IdentityType), reconcile.Input(network.Namespace, network.HardwareAddressType),
+	}
+	c.Makes = reconcile.Shared(network.HostnameSpecType)
+	c.Do = func(ctx context.Context, r controller.Runtime) error {
+		ids, err := reconcile.Specs[*cluster.Identity](ctx, r, cluster.NewIdentity("").Metadata())
+		if err != nil {
+			return err
+		}
+		hardware, err := get[*network.HardwareAddress](ctx, r, network.NewHardwareAddress(network.FirstID))
+		if err != nil {
+			return err
+		}
+		want := map[resource.ID]network.HostnameSpecSpec{}
+		switch {
+		case len(ids) > 0 && ids[0].NodeID != "":
+			want["default/hostname"] = network.HostnameSpecSpec{Hostname: stableName(ids[0].NodeID), Layer: network.LayerDefault}
+		case hardware != nil:
+			want["default/hostname"] = network.HostnameSpecSpec{Hostname: stableName(hardware.HardwareAddr.String()), Layer: network.LayerDefault}
+		}
+		return reconcile.Output(ctx, r, c.Name(), func(id resource.ID) *network.HostnameSpec {
+			return network.NewHostnameSpec(network.ConfigNamespace, id)
+		}, want, nil)
+	}
+	return c
+}
+
+// stableName is talos-xxx-xxx, always the same for one identity.
+func stableName(identity string) string {
+	sum := sha256.Sum256([]byte("hostname " + identity))
+	text := strings.ToLower(base32.StdEncoding.EncodeToString(sum[:]))
+	return "talos-" + text[:3] + "-" + text[3:6]
+}

@@ -1,0 +1,391 @@
+package netconfig
+
+import (
+	"cmp"
+	"fmt"
+	"net"
+	"net/netip"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/cosi-project/runtime/pkg/resource"
+
+	"talos/config"
+	"talos/internal/resources/network"
+)
+
+// Defaults where no layer says anything else.
+var (
+	defaultResolvers   = []netip.Addr{netip.AddrFrom4([4]byte{1, 1, 1, 1}), netip.AddrFrom4([4]byte{8, 8, 8, 8})}
+	defaultTimeServers = []string{"time.cloudflare.com"}
+)
+
+// specs is everything that one layer wants of the network, by id.
+type specs struct {
+	addresses   map[resource.ID]network.AddressSpecSpec
+	routes      map[resource.ID]network.RouteSpecSpec
+	links       map[resource.ID]network.LinkSpecSpec
+	operators   map[resource.ID]network.OperatorSpecSpec
+	hostnames   map[resource.ID]network.HostnameSpecSpec
+	resolvers   map[resource.ID]network.ResolverSpecSpec
+	timeServers map[resource.ID]network.TimeServerSpecSpec
+	staticHosts map[resource.ID]network.StaticHostSpec
+}
+
+func newSpecs() specs {
+	return specs{
+		addresses: map[resource.ID]network.AddressSpecSpec{}, routes: map[resource.ID]network.RouteSpecSpec{},
+		links: map[resource.ID]network.LinkSpecSpec{}, operators: map[resource.ID]network.OperatorSpecSpec{},
+		hostnames: map[resource.ID]network.HostnameSpecSpec{}, resolvers: map[resource.ID]network.ResolverSpecSpec{},
+		timeServers: map[resource.ID]network.TimeServerSpecSpec{}, staticHosts: map[resource.ID]network.StaticHostSpec{},
+	}
+}
+
+// link is what decides about a link: its name and what selectors look at.
+type link struct {
+	name   string
+	status network.LinkStatusSpec
+}
+
+// fromConfig turns the configuration into specs, and adds the defaults for the
+// links that it does not mention. Both may be empty. What cannot be read is
+// left out and told: the configuration was validated before it came here.
+func fromConfig(cfg *config.Config, links []link) (specs, []error) {
+	out := newSpecs()
+	out.resolvers["default/resolvers"] = network.ResolverSpecSpec{DNSServers: defaultResolvers, Layer: network.LayerDefault}
+	out.timeServers["default/timeservers"] = network.TimeServerSpecSpec{TimeServers: defaultTimeServers, Layer: network.LayerDefault}
+	var problems []error
+	mentioned := map[string]bool{}
+	if cfg != nil && cfg.Machine != nil {
+		if n := cfg.Machine.Network; n != nil {
+			problems = append(problems, out.global(n)...)
+			for _, d := range n.Interfaces {
+				for _, name := range selected(d, links) {
+					mentioned[name] = true
+					if d.Ignore == nil || !*d.Ignore {
+						problems = append(problems, out.device(name, d)...)
+					}
+				}
+			}
+		}
+		out.time(cfg.Machine.Time)
+	}
+	for _, l := range links {
+		if !mentioned[l.name] && ethernet(l) {
+			out.links["default/"+l.name] = network.LinkSpecSpec{Name: l.name, Up: true, Layer: network.LayerDefault}
+			out.dhcp4("default/", l.name, network.LayerDefault, 0)
+		}
+	}
+	return out, problems
+}
+
+// ethernet tells the links that get DHCP by default: hardware and what a
+// container has in its place, by their usual names; never the pod network's.
+func ethernet(l link) bool {
+	s := l.status
+	return s.Type == network.LinkEther && s.MasterIndex == 0 && (s.Kind == "" || s.Kind == "veth") &&
+		(strings.HasPrefix(l.name, "eth") || strings.HasPrefix(l.name, "en"))
+}
+
+// selected lists the links that a device entry is about.
+func selected(d config.Device, links []link) []string {
+	if d.Interface != "" {
+		return []string{d.Interface}
+	}
+	if d.DeviceSelector == nil {
+		return nil
+	}
+	var out []string
+	for _, l := range links {
+		if matches(*d.DeviceSelector, l) {
+			out = append(out, l.name)
+		}
+	}
+	return out
+}
+
+// matches tells whether a link has everything that the selector asks for. A
+// selector that asks for nothing matches nothing.
+func matches(s config.NetworkDeviceSelector, l link) bool {
+	asked := false
+	ok := func(pattern, value string) bool {
+		if pattern == "" {
+			return true
+		}
+		asked = true
+		match, err := filepath.Match(strings.ToLower(pattern), strings.ToLower(value))
+		return err == nil && match
+	}
+	physical := l.status.Kind == "" && l.status.Type == network.LinkEther
+	if s.Physical != nil {
+		asked = true
+		if *s.Physical != physical {
+			return false
+		}
+	}
+	all := ok(s.BusPath, l.status.BusPath) && ok(s.HardwareAddr, l.status.HardwareAddr.String()) &&
+		ok(s.PermanentAddr, l.status.PermanentAddr.String()) && ok(s.PCIID, l.status.PciID) && ok(s.Driver, l.status.Driver)
+	return all && asked
+}
+
+const configuration = "configuration/"
+
+// global is what belongs to no link.
+func (out specs) global(n *config.Network) []error {
+	var problems []error
+	if n.Hostname != "" {
+		out.hostnames[configuration+"hostname"] = hostname(n.Hostname, network.LayerConfiguration)
+	}
+	resolver := network.ResolverSpecSpec{SearchDomains: n.SearchDomains, Layer: network.LayerConfiguration}
+	for _, s := range n.Nameservers {
+		a, err := netip.ParseAddr(s)
+		if err != nil {
+			problems = append(problems, fmt.Errorf("name server %q: %w", s, err))
+			continue
+		}
+		resolver.DNSServers = append(resolver.DNSServers, a)
+	}
+	if n.DisableSearchDomain != nil && *n.DisableSearchDomain {
+		resolver.SearchDomainsOverridden = true
+	}
+	if len(resolver.DNSServers)+len(resolver.SearchDomains) > 0 || resolver.SearchDomainsOverridden {
+		out.resolvers[configuration+"resolvers"] = resolver
+	}
+	for _, h := range n.ExtraHostEntries {
+		a, err := netip.ParseAddr(h.IP)
+		if err != nil {
+			problems = append(problems, fmt.Errorf("extra host %q: %w", h.IP, err))
+			continue
+		}
+		for _, alias := range h.Aliases {
+			s := out.staticHosts[alias]
+			s.Addresses = append(s.Addresses, a)
+			out.staticHosts[alias] = s
+		}
+	}
+	return problems
+}
+
+func hostname(name string, layer network.ConfigLayer) network.HostnameSpecSpec {
+	host, domain, _ := strings.Cut(strings.TrimSuffix(name, "."), ".")
+	return network.HostnameSpecSpec{Hostname: host, Domainname: domain, Layer: layer}
+}
+
+// device is what one entry wants of one link. A link is set up even where
+// nothing else is asked of it.
+func (out specs) device(name string, d config.Device) []error {
+	var problems []error
+	at := configuration + name
+	out.links[at] = network.LinkSpecSpec{Name: name, Up: true, MTU: uint32(d.MTU), Layer: network.LayerConfiguration}
+	for _, text := range d.Addresses {
+		p, err := parseAddress(text)
+		if err != nil {
+			problems = append(problems, fmt.Errorf("address %q of %s: %w", text, name, err))
+			continue
+		}
+		out.addresses[at+"/"+p.String()] = network.AddressSpecSpec{
+			Address: p, LinkName: name, Family: familyOf(p.Addr()), Scope: network.ScopeGlobal, Layer: network.LayerConfiguration,
+		}
+	}
+	for _, r := range d.Routes {
+		s, err := route(name, r)
+		if err != nil {
+			problems = append(problems, fmt.Errorf("route %q of %s: %w", r.Network, name, err))
+			continue
+		}
+		out.routes[fmt.Sprintf("%s/%s/%s/%d", at, r.Network, r.Gateway, s.Priority)] = s
+	}
+	if d.DHCP != nil && *d.DHCP && (d.DHCPOptions == nil || d.DHCPOptions.IPv4 == nil || *d.DHCPOptions.IPv4) {
+		metric := 0
+		if d.DHCPOptions != nil {
+			metric = d.DHCPOptions.RouteMetric
+		}
+		out.dhcp4(configuration, name, network.LayerConfiguration, uint32(metric))
+	}
+	return problems
+}
+
+func (out specs) dhcp4(prefix, name string, layer network.ConfigLayer, metric uint32) {
+	out.operators[prefix+"dhcp4/"+name] = network.OperatorSpecSpec{
+		Operator: network.OperatorDHCP4, LinkName: name, RequireUp: true, Layer: layer, Dhcp4: network.DHCP4OperatorSpec{RouteMetric: metric},
+	}
+}
+
+// parseAddress takes an address with its prefix length; without one, the host alone.
+func parseAddress(text string) (netip.Prefix, error) {
+	if strings.Contains(text, "/") {
+		return netip.ParsePrefix(text)
+	}
+	a, err := netip.ParseAddr(text)
+	if err != nil {
+		return netip.Prefix{}, err
+	}
+	return a.Prefix(a.BitLen())
+}
+
+func familyOf(a netip.Addr) network.Family {
+	if a.Is6() {
+		return network.FamilyInet6
+	}
+	return network.FamilyInet4
+}
+
+// defaultMetric is what a configured route gets that names no metric.
+const defaultMetric = 1024
+
+func route(name string, r config.Route) (network.RouteSpecSpec, error) {
+	s := network.RouteSpecSpec{
+		OutLinkName: name, Table: network.TableMain, Priority: uint32(cmp.Or(r.Metric, defaultMetric)), Type: network.RouteUnicast,
+		Protocol: network.ProtocolStatic, MTU: uint32(r.MTU), Layer: network.LayerConfiguration,
+	}
+	var err error
+	if r.Gateway != "" {
+		if s.Gateway, err = netip.ParseAddr(r.Gateway); err != nil {
+			return s, err
+		}
+		s.Family = familyOf(s.Gateway)
+	} else {
+		s.Scope = network.ScopeLink
+	}
+	if r.Network != "" {
+		p, err := netip.ParsePrefix(r.Network)
+		if err != nil {
+			return s, err
+		}
+		s.Family = familyOf(p.Addr())
+		if p.Bits() > 0 {
+			s.Dst = p.Masked()
+		}
+	}
+	if r.Source != "" {
+		if s.Src, err = netip.ParseAddr(r.Source); err != nil {
+			return s, err
+		}
+	}
+	if s.Family == 0 {
+		return s, fmt.Errorf("neither network nor gateway")
+	}
+	return s, nil
+}
+
+func (out specs) time(t *config.Time) {
+	if t == nil {
+		return
+	}
+	s := network.TimeServerSpecSpec{
+		TimeServers: slices.Clone(t.Servers), BootTimeout: time.Duration(t.BootTimeout), Disabled: t.Disabled != nil && *t.Disabled,
+		Layer: network.LayerConfiguration,
+	}
+	if len(s.TimeServers) > 0 || s.Disabled || s.BootTimeout != 0 {
+		out.timeServers[configuration+"timeservers"] = s
+	}
+}
+
+// cmdline reads what the kernel's command line says of the network:
+// talos.hostname, and ip= as the kernel documents it.
+func cmdline(text string) (specs, []error) {
+	out := newSpecs()
+	var problems []error
+	for field := range strings.FieldsSeq(text) {
+		key, value, _ := strings.Cut(field, "=")
+		switch key {
+		case "talos.hostname":
+			if value != "" {
+				out.hostnames["cmdline/hostname"] = hostname(value, network.LayerCmdline)
+			}
+		case "ip":
+			if err := out.ip(value); err != nil {
+				problems = append(problems, fmt.Errorf("kernel argument ip=%s: %w", value, err))
+			}
+		}
+	}
+	return out, problems
+}
+
+// ip reads client:server:gateway:netmask:hostname:device:autoconf:dns0:dns1:ntp0;
+// addresses with colons stand in brackets.
+func (out specs) ip(value string) error {
+	fields := splitColons(value)
+	at := func(i int) string {
+		if i < len(fields) {
+			return strings.Trim(fields[i], "[]")
+		}
+		return ""
+	}
+	if len(fields) == 1 { // ip=dhcp: what the default does anyhow
+		return nil
+	}
+	device := at(5)
+	if device == "" {
+		device = "eth0"
+	}
+	out.links["cmdline/"+device] = network.LinkSpecSpec{Name: device, Up: true, Layer: network.LayerCmdline}
+	if name := at(4); name != "" {
+		out.hostnames["cmdline/hostname"] = hostname(name, network.LayerCmdline)
+	}
+	if at(0) == "" {
+		out.dhcp4("cmdline/", device, network.LayerCmdline, 0)
+	} else if err := out.ipStatic(device, at(0), at(3), at(2)); err != nil {
+		return err
+	}
+	resolver := network.ResolverSpecSpec{Layer: network.LayerCmdline}
+	for _, i := range []int{7, 8} {
+		if a, err := netip.ParseAddr(at(i)); err == nil {
+			resolver.DNSServers = append(resolver.DNSServers, a)
+		}
+	}
+	if len(resolver.DNSServers) > 0 {
+		out.resolvers["cmdline/resolvers"] = resolver
+	}
+	if ntp := at(9); ntp != "" {
+		out.timeServers["cmdline/timeservers"] = network.TimeServerSpecSpec{TimeServers: []string{ntp}, Layer: network.LayerCmdline}
+	}
+	return nil
+}
+
+func (out specs) ipStatic(device, client, mask, gateway string) error {
+	a, err := netip.ParseAddr(client)
+	if err != nil {
+		return err
+	}
+	bits := a.BitLen()
+	if m, err := netip.ParseAddr(mask); err == nil && m.Is4() {
+		ones, size := net.IPMask(m.AsSlice()).Size()
+		if size == 0 {
+			return fmt.Errorf("netmask %s is none", mask)
+		}
+		bits = ones
+	}
+	p := netip.PrefixFrom(a, bits)
+	out.addresses["cmdline/"+device+"/"+p.String()] = network.AddressSpecSpec{
+		Address: p, LinkName: device, Family: familyOf(a), Scope: network.ScopeGlobal, Layer: network.LayerCmdline,
+	}
+	if gateway == "" {
+		return nil
+	}
+	s, err := route(device, config.Route{Gateway: gateway})
+	s.Layer = network.LayerCmdline
+	if err == nil {
+		out.routes["cmdline/"+device+"/gateway"] = s
+	}
+	return err
+}
+
+func splitColons(s string) []string {
+	var out []string
+	depth, start := 0, 0
+	for i, c := range s {
+		switch {
+		case c == '[':
+			depth++
+		case c == ']':
+			depth--
+		case c == ':' && depth == 0:
+			out = append(out, s[start:i])
+			start = i + 1
+		}
+	}
+	return append(out, s[start:])
+}
