@@ -1,0 +1,279 @@
+package config
+
+import (
+	"encoding/base64"
+	"fmt"
+	"net/netip"
+	"net/url"
+	"path"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// A check looks at one value and says what was wanted instead, or nothing.
+type check func(value string) (want string)
+
+// checks are the forms of single values, by key; items of lists and entries of
+// maps by their own keys. What concerns several keys at once is in validate.go.
+var checks = map[string]check{
+	"version":                                               oneOf(Version),
+	"machine.type":                                          oneOf(TypeControlPlane, TypeWorker),
+	"machine.token":                                         token,
+	"machine.certSANs[]":                                    hostOrIP,
+	"machine.kubelet.image":                                 image,
+	"machine.kubelet.clusterDNS[]":                          address,
+	"machine.kubelet.nodeIP.validSubnets[]":                 subnetFilter,
+	"machine.kubelet.extraMounts[].destination":             absolute,
+	"machine.kubelet.extraMounts[].source":                  absolute,
+	"machine.network.hostname":                              hostname,
+	"machine.network.nameservers[]":                         address,
+	"machine.network.searchDomains[]":                       domain,
+	"machine.network.extraHostEntries[].ip":                 address,
+	"machine.network.extraHostEntries[].aliases[]":          hostname,
+	"machine.network.interfaces[].interface":                link,
+	"machine.network.interfaces[].addresses[]":              addressPrefix,
+	"machine.network.interfaces[].mtu":                      between(0, 65535),
+	"machine.network.interfaces[].routes[].network":         network,
+	"machine.network.interfaces[].routes[].gateway":         address,
+	"machine.network.interfaces[].routes[].source":          address,
+	"machine.network.interfaces[].routes[].metric":          between(0, 1<<32-1),
+	"machine.network.interfaces[].routes[].mtu":             between(0, 65535),
+	"machine.network.interfaces[].dhcpOptions.routeMetric":  between(0, 1<<32-1),
+	"machine.network.interfaces[].vip.ip":                   address,
+	"machine.network.interfaces[].vlans[].vlanId":           between(1, 4094),
+	"machine.network.interfaces[].vlans[].addresses[]":      addressPrefix,
+	"machine.network.interfaces[].vlans[].mtu":              between(0, 65535),
+	"machine.network.interfaces[].vlans[].routes[].network": network,
+	"machine.network.interfaces[].vlans[].routes[].gateway": address,
+	"machine.network.interfaces[].vlans[].routes[].source":  address,
+	"machine.network.interfaces[].vlans[].vip.ip":           address,
+	"machine.network.interfaces[].bond.mode":                oneOf("balance-rr", "active-backup", "balance-xor", "broadcast", "802.3ad", "balance-tlb", "balance-alb"),
+	"machine.install.diskSelector.type":                     oneOf("ssd", "hdd", "nvme", "sd"),
+	"machine.files[].path":                                  absolute,
+	"machine.files[].op":                                    oneOf("create", "append", "overwrite"),
+	"machine.time.servers[]":                                hostOrIP,
+	"machine.time.bootTimeout":                              notNegative,
+	"machine.logging.destinations[].endpoint":               urlOf("tcp", "udp"),
+	"machine.logging.destinations[].format":                 oneOf("json_lines"),
+	"machine.registries.mirrors{}.endpoints[]":              urlOf("https", "http"),
+	"machine.features.rbac":                                 alwaysOn,
+	"machine.features.apidCheckExtKeyUsage":                 alwaysOn,
+	"machine.features.kubePrism.port":                       between(1, 65535),
+	"cluster.controlPlane.endpoint":                         urlOf("https"),
+	"cluster.controlPlane.localAPIServerPort":               between(1, 65535),
+	"cluster.clusterName":                                   clusterName,
+	"cluster.token":                                         token,
+	"cluster.secretboxEncryptionSecret":                     base64Of(32),
+	"cluster.aescbcEncryptionSecret":                        base64Of(16, 24, 32),
+	"cluster.network.dnsDomain":                             domain,
+	"cluster.network.podSubnets[]":                          network,
+	"cluster.network.serviceSubnets[]":                      network,
+	"cluster.network.cni.name":                              oneOf("flannel", "custom", "none"),
+	"cluster.network.cni.urls[]":                            urlOf("https", "http"),
+	"cluster.apiServer.image":                               image,
+	"cluster.apiServer.certSANs[]":                          hostOrIP,
+	"cluster.apiServer.extraVolumes[].hostPath":             absolute,
+	"cluster.apiServer.extraVolumes[].mountPath":            absolute,
+	"cluster.apiServer.authorizationConfig[].type":          oneOf("Node", "RBAC", "Webhook"),
+	"cluster.controllerManager.image":                       image,
+	"cluster.controllerManager.extraVolumes[].hostPath":     absolute,
+	"cluster.controllerManager.extraVolumes[].mountPath":    absolute,
+	"cluster.scheduler.image":                               image,
+	"cluster.scheduler.extraVolumes[].hostPath":             absolute,
+	"cluster.scheduler.extraVolumes[].mountPath":            absolute,
+	"cluster.proxy.image":                                   image,
+	"cluster.proxy.mode":                                    oneOf("nftables", "iptables", "ipvs"),
+	"cluster.coreDNS.image":                                 image,
+	"cluster.etcd.image":                                    image,
+	"cluster.etcd.advertisedSubnets[]":                      subnetFilter,
+	"cluster.etcd.listenSubnets[]":                          subnetFilter,
+	"cluster.extraManifests[]":                              urlOf("https", "http"),
+	"cluster.externalCloudProvider.manifests[]":             urlOf("https", "http"),
+	"cluster.adminKubeconfig.certLifetime":                  positive,
+}
+
+var (
+	tokenForm  = regexp.MustCompile(`^[a-z0-9]{6}\.[a-z0-9]{16}$`)
+	labelForm  = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
+	imageForm  = regexp.MustCompile(`^[a-zA-Z0-9]([a-zA-Z0-9._:/-]*[a-zA-Z0-9])?(@sha256:[0-9a-f]{64})?$`)
+	valueForm  = regexp.MustCompile(`^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$`)
+	serverForm = regexp.MustCompile(`^(\*\.)?[a-z0-9]([-a-z0-9.]*[a-z0-9])?$`)
+)
+
+func oneOf(values ...string) check {
+	return func(v string) string {
+		if slices.Contains(values, v) {
+			return ""
+		}
+		if len(values) == 1 {
+			return values[0]
+		}
+		return "one of " + strings.Join(values, ", ")
+	}
+}
+
+func between(low, high int64) check {
+	return func(v string) string {
+		n, err := strconv.ParseInt(v, 0, 64)
+		if err != nil || n < low || n > high {
+			return fmt.Sprintf("a number from %d to %d", low, high)
+		}
+		return ""
+	}
+}
+
+func token(v string) string {
+	if tokenForm.MatchString(v) {
+		return ""
+	}
+	return "a token of the form abcdef.0123456789abcdef"
+}
+
+func address(v string) string {
+	if a, err := netip.ParseAddr(v); err == nil && a.Zone() == "" {
+		return ""
+	}
+	return "an address such as 10.5.0.2"
+}
+
+// addressPrefix is an address of a link: it must not be the network's own.
+func addressPrefix(v string) string {
+	const want = "an address with prefix such as 10.5.0.2/24"
+	p, err := netip.ParsePrefix(v)
+	if err != nil {
+		return want
+	}
+	host := p.Addr().BitLen() - p.Bits()
+	if host > 1 && p.Masked().Addr() == p.Addr() || p.Addr().IsUnspecified() || p.Addr().IsMulticast() {
+		return want
+	}
+	return ""
+}
+
+// network is a subnet: no bits set beyond its prefix.
+func network(v string) string {
+	p, err := netip.ParsePrefix(v)
+	if err != nil {
+		return "a subnet such as 10.244.0.0/16"
+	}
+	if p.Masked() != p {
+		return "the subnet without host bits, " + p.Masked().String()
+	}
+	return ""
+}
+
+// subnetFilter is a subnet that is chosen, or with ! left out.
+func subnetFilter(v string) string {
+	if network(strings.TrimPrefix(v, "!")) == "" {
+		return ""
+	}
+	return "a subnet such as 10.5.0.0/24, or with ! before it to leave it out"
+}
+
+func hostname(v string) string {
+	if len(v) <= 253 && everyLabel(v) {
+		return ""
+	}
+	return "a host name such as node-1 or node-1.example.org, of small letters, digits and -"
+}
+
+func domain(v string) string {
+	if len(v) <= 253 && everyLabel(strings.TrimSuffix(v, ".")) {
+		return ""
+	}
+	return "a domain such as cluster.local"
+}
+
+func everyLabel(v string) bool {
+	for label := range strings.SplitSeq(v, ".") {
+		if !labelForm.MatchString(label) {
+			return false
+		}
+	}
+	return true
+}
+
+func hostOrIP(v string) string {
+	if _, err := netip.ParseAddr(v); err == nil || len(v) <= 253 && serverForm.MatchString(strings.ToLower(v)) {
+		return ""
+	}
+	return "a host name or an address"
+}
+
+// link is a name the kernel takes (dev_valid_name).
+func link(v string) string {
+	if v == "" || len(v) > 15 || v == "." || v == ".." || strings.ContainsAny(v, "/: \t\n") {
+		return "a link name of at most 15 letters such as eth0"
+	}
+	return ""
+}
+
+func image(v string) string {
+	if imageForm.MatchString(v) {
+		return ""
+	}
+	return "an image reference such as registry.k8s.io/pause:3.10"
+}
+
+func absolute(v string) string {
+	if path.IsAbs(v) && path.Clean(v) == strings.TrimSuffix(v, "/") || v == "/" {
+		return ""
+	}
+	return "an absolute path without . and .."
+}
+
+func clusterName(v string) string {
+	if v != "" && len(v) <= 253 && !strings.ContainsAny(v, " \t\n\"'\\/") {
+		return ""
+	}
+	return "a name without blanks, quotes and slashes"
+}
+
+func urlOf(schemes ...string) check {
+	return func(v string) string {
+		u, err := url.Parse(v)
+		if err == nil && slices.Contains(schemes, u.Scheme) && u.Hostname() != "" && port(u) {
+			return ""
+		}
+		return "a URL such as " + schemes[0] + "://example.org:6443"
+	}
+}
+
+func port(u *url.URL) bool {
+	return u.Port() == "" && !strings.HasSuffix(u.Host, ":") || between(1, 65535)(u.Port()) == ""
+}
+
+func base64Of(sizes ...int) check {
+	return func(v string) string {
+		raw, err := base64.StdEncoding.DecodeString(v)
+		if err == nil && slices.Contains(sizes, len(raw)) {
+			return ""
+		}
+		return fmt.Sprintf("base64 of %d bytes", sizes[len(sizes)-1])
+	}
+}
+
+func notNegative(v string) string {
+	if d, err := time.ParseDuration(v); err != nil || d < 0 {
+		return "a duration of 0 or more"
+	}
+	return ""
+}
+
+func positive(v string) string {
+	if d, err := time.ParseDuration(v); err != nil || d <= 0 {
+		return "a duration of more than 0"
+	}
+	return ""
+}
+
+func alwaysOn(v string) string {
+	switch strings.ToLower(v) {
+	case "true", "yes", "on":
+		return ""
+	}
+	return "true: this check cannot be switched off"
+}

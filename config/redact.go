@@ -1,0 +1,4 @@
+package config
+
+// Redacted stands for a secret.
+const Redacted = "[redacted]"
