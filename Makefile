@@ -8,7 +8,7 @@ OUT := _out
 COMMIT := $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
 LDFLAGS := -s -w -X talos/internal/version.Tag=$(VERSION) -X talos/internal/version.SHA=$(COMMIT)
 GOBUILD := CGO_ENABLED=0 go build -trimpath -buildvcs=false
-PROGRAMS := $(notdir $(wildcard cmd/*))
+PROGRAMS := $(patsubst cmd/%/main.go,%,$(wildcard cmd/*/main.go))
 
 .DEFAULT_GOAL := help
 .PHONY: help go programs components build image images-soak clean

@@ -1,7 +1,7 @@
 // Command kubernetes is the five long-running Kubernetes programs in one
 // binary. It answers by the name that it is started under (argv[0]), so that a
-// node stores, pulls and maps their shared code once: together they are 145 MB,
-// apart they would be 350 MB.
+// node stores, pulls and maps their shared code once. Together they are 145 MB;
+// apart, each would bring the client library, the API types and Go's runtime.
 //
 // It adds nothing to the upstream programs: each case below is upstream's main.
 package main
