@@ -1,0 +1,99 @@
+package controlplane
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"sigs.k8s.io/yaml"
+)
+
+// writeFolder makes a folder hold exactly f, readable by uid alone.
+func writeFolder(folder string, uid int, f files) error {
+	if err := os.MkdirAll(folder, 0o700); err != nil {
+		return err
+	}
+	if err := os.Chown(folder, uid, uid); err != nil {
+		return err
+	}
+	for name, data := range f {
+		if err := writeFile(filepath.Join(folder, name), data, 0o400, uid); err != nil {
+			return err
+		}
+	}
+	have, err := os.ReadDir(folder)
+	if err != nil {
+		return err
+	}
+	for _, e := range have {
+		if _, ok := f[e.Name()]; !ok {
+			if err := os.RemoveAll(filepath.Join(folder, e.Name())); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// writeFile replaces a file at once; one that is as it should be is left alone,
+// so that nobody who watches it wakes up.
+func writeFile(path string, data []byte, mode fs.FileMode, uid int) error {
+	if have, err := os.ReadFile(path); err == nil && bytes.Equal(have, data) {
+		return nil
+	}
+	temp, err := os.CreateTemp(filepath.Dir(path), ".new-")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(temp.Name()) // gone already when all went well
+	_, err = temp.Write(data)
+	err = errors.Join(err, temp.Chmod(mode), temp.Chown(uid, uid), temp.Close())
+	if err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	return os.Rename(temp.Name(), path)
+}
+
+// manifestFile is the name of a static pod's file. The kubelet takes no file
+// whose name begins with a dot, as that of a temporary one does.
+func manifestFile(id string) string { return "talos-" + strings.ReplaceAll(id, "/", "-") + ".yaml" }
+
+func exists(folder, id string) bool {
+	_, err := os.Stat(filepath.Join(folder, manifestFile(id)))
+	return err == nil
+}
+
+// writeManifests makes the folder hold one file for each pod, and none of ours
+// besides.
+func writeManifests(folder string, pods map[string]m) error {
+	if err := os.MkdirAll(folder, 0o700); err != nil {
+		return err
+	}
+	keep := map[string]bool{}
+	for id, pod := range pods {
+		data, err := yaml.Marshal(pod)
+		if err != nil {
+			return fmt.Errorf("encode static pod %s: %w", id, err)
+		}
+		keep[manifestFile(id)] = true
+		if err := writeFile(filepath.Join(folder, manifestFile(id)), data, 0o600, os.Geteuid()); err != nil {
+			return err
+		}
+	}
+	have, err := os.ReadDir(folder)
+	if err != nil {
+		return err
+	}
+	for _, e := range have {
+		if strings.HasPrefix(e.Name(), "talos-") && !keep[e.Name()] {
+			if err := os.Remove(filepath.Join(folder, e.Name())); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}

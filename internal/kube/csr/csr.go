@@ -1,0 +1,269 @@
+// Package csr approves the certificates that kubelets serve with: requests of
+// signer kubernetes.io/kubelet-serving that a node makes for itself, for names
+// and addresses that the API says are that node's. Every other request it
+// leaves alone, for others to decide.
+//
+// Decide is pure; the controller is run by the store's runtime on control plane
+// nodes.
+package csr
+
+import (
+	"context"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/cosi-project/runtime/pkg/controller"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+
+	"talos/internal/kube/api"
+	"talos/internal/kube/reconcile"
+	"talos/internal/resources/secrets"
+)
+
+const (
+	signer   = "kubernetes.io/kubelet-serving"
+	nodeUser = "system:node:"
+	nodes    = "system:nodes"
+)
+
+var (
+	requests = schema.GroupVersionResource{Group: "certificates.k8s.io", Version: "v1", Resource: "certificatesigningrequests"}
+	nodeGVR  = schema.GroupVersionResource{Version: "v1", Resource: "nodes"}
+)
+
+// Request is what the decision is made on.
+type Request struct {
+	Signer   string
+	Username string
+	Groups   []string
+	Usages   []string
+	PEM      []byte // the request itself
+}
+
+// Addresses are what the API knows of a node.
+type Addresses struct {
+	Names, IPs []string
+}
+
+// Decide says why a request must not be approved; nil: approve. of gives the
+// addresses of a node by its name.
+func Decide(r Request, of func(node string) (Addresses, error)) error {
+	name, ok := strings.CutPrefix(r.Username, nodeUser)
+	switch {
+	case r.Signer != signer:
+		return fmt.Errorf("signer is %q", r.Signer)
+	case !ok || name == "" || !slices.Contains(r.Groups, nodes):
+		return fmt.Errorf("requester %q is not a node", r.Username)
+	}
+	for _, u := range r.Usages {
+		if u != "digital signature" && u != "key encipherment" && u != "server auth" {
+			return fmt.Errorf("usage %q is not a server's", u)
+		}
+	}
+	if !slices.Contains(r.Usages, "server auth") {
+		return errors.New("usage server auth is missing")
+	}
+	block, rest := pem.Decode(r.PEM)
+	if block == nil || block.Type != "CERTIFICATE REQUEST" || len(strings.TrimSpace(string(rest))) > 0 {
+		return errors.New("request is not one PEM block")
+	}
+	c, err := x509.ParseCertificateRequest(block.Bytes)
+	if err != nil {
+		return fmt.Errorf("request: %w", err)
+	}
+	if err := c.CheckSignature(); err != nil {
+		return fmt.Errorf("request: %w", err)
+	}
+	if c.Subject.CommonName != r.Username || !slices.Equal(c.Subject.Organization, []string{nodes}) {
+		return fmt.Errorf("subject %q is not the requester's", c.Subject)
+	}
+	return checkNames(c, name, of)
+}
+
+func checkNames(c *x509.CertificateRequest, name string, of func(string) (Addresses, error)) error {
+	if len(c.EmailAddresses) > 0 || len(c.URIs) > 0 {
+		return errors.New("request names more than hosts and addresses")
+	}
+	if len(c.DNSNames)+len(c.IPAddresses) == 0 {
+		return errors.New("request names nothing")
+	}
+	has, err := of(name)
+	if err != nil {
+		return fmt.Errorf("addresses of node %s: %w", name, err)
+	}
+	for _, d := range c.DNSNames {
+		if !slices.Contains(has.Names, d) {
+			return fmt.Errorf("%q is not a name of node %s", d, name)
+		}
+	}
+	for _, ip := range c.IPAddresses {
+		if !slices.Contains(has.IPs, ip.String()) {
+			return fmt.Errorf("%s is not an address of node %s", ip, name)
+		}
+	}
+	return nil
+}
+
+// Controller approves on control plane nodes: where there is an administrator's
+// kubeconfig.
+func Controller(log *slog.Logger) controller.Controller {
+	var task reconcile.Task
+	return &reconcile.Controller{
+		ID:    "k8s.KubeletCSRApproverController",
+		Log:   log,
+		In:    []controller.Input{reconcile.Input[*secrets.KubernetesSecrets]()},
+		Close: task.Stop,
+		Step: func(ctx context.Context, r controller.Runtime, log *slog.Logger) error {
+			sec, err := reconcile.Get[*secrets.KubernetesSecrets](ctx, r, "k8s-secrets")
+			if err != nil || sec == nil || sec.TypedSpec().LocalhostAdminKubeconfig == "" {
+				task.Stop()
+				return err
+			}
+			kubeconfig := sec.TypedSpec().LocalhostAdminKubeconfig
+			task.Ensure(ctx, log, kubeconfig, func(ctx context.Context) error { return Run(ctx, log, []byte(kubeconfig)) })
+			return nil
+		},
+	}
+}
+
+// Run approves until ctx ends or the watch breaks.
+func Run(ctx context.Context, log *slog.Logger, kubeconfig []byte) error {
+	client, err := api.New(kubeconfig)
+	if err != nil {
+		return err
+	}
+	a := approver{client: client, log: log, open: map[string]*unstructured.Unstructured{}}
+	ctx, cancel := context.WithCancel(ctx)
+	var group sync.WaitGroup
+	defer group.Wait()
+	defer cancel()
+	group.Go(func() { a.again(ctx) })
+	return api.Follow(ctx, client.Resource(requests), metav1.ListOptions{FieldSelector: "spec.signerName=" + signer}, func() {},
+		func(o *unstructured.Unstructured) { a.consider(ctx, o) }, func(o *unstructured.Unstructured) { a.forget(o.GetName()) })
+}
+
+// approver looks again at requests that it could not approve: a new node's
+// addresses may reach the API after its request.
+type approver struct {
+	client *api.Client
+	log    *slog.Logger
+
+	mu   sync.Mutex // guards open
+	open map[string]*unstructured.Unstructured
+}
+
+const (
+	retry = 2 * time.Second
+	limit = 1000 // of requests that are looked at again
+)
+
+func (a *approver) again(ctx context.Context) {
+	tick := time.NewTicker(retry)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		a.mu.Lock()
+		var list []*unstructured.Unstructured
+		for _, o := range a.open {
+			list = append(list, o)
+		}
+		a.mu.Unlock()
+		for _, o := range list {
+			a.consider(ctx, o)
+		}
+	}
+}
+
+func (a *approver) forget(name string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	delete(a.open, name)
+}
+
+func (a *approver) consider(ctx context.Context, o *unstructured.Unstructured) {
+	conditions, _, _ := unstructured.NestedSlice(o.Object, "status", "conditions")
+	if len(conditions) > 0 { // decided
+		a.forget(o.GetName())
+		return
+	}
+	err := Decide(request(o), func(node string) (Addresses, error) { return a.addresses(ctx, node) })
+	if err == nil {
+		err = a.approve(ctx, o)
+	}
+	if err == nil || apierrors.IsNotFound(err) || time.Since(o.GetCreationTimestamp().Time) > time.Hour {
+		a.forget(o.GetName())
+		return
+	}
+	a.mu.Lock()
+	_, known := a.open[o.GetName()]
+	if len(a.open) < limit {
+		a.open[o.GetName()] = o
+	}
+	a.mu.Unlock()
+	if !known {
+		a.log.Info("certificate request not approved", "request", o.GetName(), "requester", request(o).Username, "reason", err)
+	}
+}
+
+func request(o *unstructured.Unstructured) Request {
+	var r Request
+	r.Signer, _, _ = unstructured.NestedString(o.Object, "spec", "signerName")
+	r.Username, _, _ = unstructured.NestedString(o.Object, "spec", "username")
+	r.Groups, _, _ = unstructured.NestedStringSlice(o.Object, "spec", "groups")
+	r.Usages, _, _ = unstructured.NestedStringSlice(o.Object, "spec", "usages")
+	text, _, _ := unstructured.NestedString(o.Object, "spec", "request")
+	r.PEM, _ = base64.StdEncoding.DecodeString(text) // broken is no PEM
+	return r
+}
+
+func (a *approver) addresses(ctx context.Context, node string) (Addresses, error) {
+	o, err := a.client.Resource(nodeGVR).Get(ctx, node, metav1.GetOptions{})
+	if err != nil {
+		return Addresses{}, err
+	}
+	var out Addresses
+	list, _, _ := unstructured.NestedSlice(o.Object, "status", "addresses")
+	for _, e := range list {
+		entry, _ := e.(map[string]any)
+		address, _ := entry["address"].(string)
+		switch entry["type"] {
+		case "Hostname", "InternalDNS", "ExternalDNS":
+			out.Names = append(out.Names, address)
+		case "InternalIP", "ExternalIP":
+			out.IPs = append(out.IPs, address)
+		}
+	}
+	return out, nil
+}
+
+func (a *approver) approve(ctx context.Context, o *unstructured.Unstructured) error {
+	patch, err := json.Marshal(map[string]any{
+		"metadata": map[string]any{"resourceVersion": o.GetResourceVersion()},
+		"status": map[string]any{"conditions": []any{map[string]any{
+			"type": "Approved", "status": "True", "reason": "TalosNodeAddresses",
+			"message": "names and addresses are the node's", "lastUpdateTime": metav1.Now(),
+		}}},
+	})
+	if err != nil {
+		return fmt.Errorf("encode approval: %w", err)
+	}
+	_, err = a.client.Resource(requests).Patch(ctx, o.GetName(), types.MergePatchType, patch, metav1.PatchOptions{FieldManager: "talos"}, "approval")
+	return err
+}
