@@ -31,7 +31,10 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	stop()
-	if err != nil && !errors.Is(err, flag.ErrHelp) {
+	switch {
+	case errors.Is(err, flag.ErrHelp): // already printed
+		os.Exit(2)
+	case err != nil:
 		fmt.Fprintln(os.Stderr, "imager:", err)
 		os.Exit(1)
 	}
@@ -40,7 +43,7 @@ func main() {
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if len(args) == 0 {
 		fmt.Fprint(stderr, usage)
-		return errors.New("what to make is missing")
+		return flag.ErrHelp
 	}
 	f := flag.NewFlagSet("imager "+args[0], flag.ContinueOnError)
 	f.SetOutput(stderr)
