@@ -27,6 +27,7 @@ import (
 	"google.golang.org/grpc/keepalive"
 
 	"talos/internal/audit"
+	"talos/internal/door"
 	"talos/internal/follow"
 	"talos/internal/layout"
 	"talos/internal/proxy"
@@ -41,6 +42,8 @@ const (
 	handshakeTimeout = 10 * time.Second // for TLS and HTTP/2 to come up
 	maxStreams       = 256              // calls at once on a connection
 	maxHeader        = 64 << 10         // bytes of metadata in a call
+	maxConns         = 512              // a client needs one or two
+	maxConnsPerPeer  = 64
 )
 
 // Config says what apid works with.
@@ -96,10 +99,10 @@ func Serve(ctx context.Context, log *slog.Logger, config Config) error {
 
 	g := &gate{ring: ring, director: &selfDirector{self: own, backend: backend}, audit: config.Audit}
 	server := newServer(newDoorman(ring, log), g.handle)
-	stop := context.AfterFunc(ctx, func() { proxy.Stop(server, grace) })
+	stop := context.AfterFunc(ctx, func() { door.Stop(server, grace) })
 	defer stop()
 	log.Info("serving", "address", config.Listener.Addr().String())
-	if err := server.Serve(limit(config.Listener, maxConns, maxConnsPerPeer)); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
+	if err := server.Serve(door.Limit(config.Listener, maxConns, maxConnsPerPeer)); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
 		return fmt.Errorf("serve %s: %w", config.Listener.Addr(), err)
 	}
 	return nil

@@ -21,6 +21,15 @@ const (
 	// patience is how long a call waits for a daemon that is starting: longer
 	// than maxBackoff, so that at least one more attempt falls into it.
 	patience = 1200 * time.Millisecond
+
+	// Window is the flow control window, in bytes, per stream and per
+	// connection, here and in servers that proxy: a fixed one spares the pings
+	// that measure.
+	Window = 1 << 20
+
+	// Workers serve the streams of a server that proxies; their stacks have
+	// grown to what a call needs.
+	Workers = 4
 )
 
 // Backend is a gRPC server on a unix socket: dialled at the first call, and

@@ -24,6 +24,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"talos/internal/authz"
+	"talos/internal/door"
 	"talos/internal/layout"
 	"talos/internal/linux/peercred"
 	"talos/internal/proxy"
@@ -66,7 +67,7 @@ func Serve(ctx context.Context, log *slog.Logger, listener net.Listener, config 
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
 		grpc.NumStreamWorkers(proxy.Workers),
 	)
-	stop := context.AfterFunc(ctx, func() { proxy.Stop(server, grace) })
+	stop := context.AfterFunc(ctx, func() { door.Stop(server, grace) })
 	defer stop()
 	log.Info("forwarding", "socket", listener.Addr().String())
 	if err := server.Serve(listener); err != nil && !errors.Is(err, grpc.ErrServerStopped) {

@@ -1,15 +1,9 @@
-package apid
+package door
 
 import (
 	"net"
 	"net/netip"
 	"sync"
-)
-
-// Limits of connections: a client needs one or two.
-const (
-	maxConns        = 512
-	maxConnsPerPeer = 64
 )
 
 // limiter refuses connections beyond what the daemon's memory allows, so that
@@ -23,7 +17,9 @@ type limiter struct {
 	peers map[netip.Addr]int
 }
 
-func limit(l net.Listener, total, perPeer int) *limiter {
+// Limit closes connections beyond total, or beyond perPeer from one address,
+// as soon as they come in.
+func Limit(l net.Listener, total, perPeer int) net.Listener {
 	return &limiter{Listener: l, total: total, perPeer: perPeer, peers: map[netip.Addr]int{}}
 }
 

@@ -1,0 +1,187 @@
+package signer
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/asn1"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+)
+
+const (
+	maxRequest   = 16 << 10 // bytes of PEM
+	maxAddresses = 16
+	pemType      = "CERTIFICATE REQUEST"
+)
+
+// Request is what counts of a signing request.
+type Request struct {
+	Key       crypto.PublicKey
+	Names     []string // lower case
+	Addresses []netip.Addr
+}
+
+// Extensions that a request may carry: the names, and the usages, which are
+// read over because ours are fixed.
+var knownExtensions = []asn1.ObjectIdentifier{{2, 5, 29, 17}, {2, 5, 29, 15}, {2, 5, 29, 37}}
+
+// DecodeRequest reads PEM of exactly one signing request whose signature is
+// its own key's.
+func DecodeRequest(data []byte) (*Request, error) {
+	if len(data) > maxRequest {
+		return nil, fmt.Errorf("signing request has %d bytes, over %d", len(data), maxRequest)
+	}
+	block, rest := pem.Decode(data)
+	switch {
+	case block == nil || !bytes.HasPrefix(bytes.TrimSpace(data), []byte("-----BEGIN ")):
+		return nil, errors.New("signing request is not PEM")
+	case block.Type != pemType:
+		return nil, fmt.Errorf("signing request is PEM of a %.40q, not of a %s", block.Type, pemType)
+	case len(block.Headers) > 0 || len(bytes.TrimSpace(rest)) > 0:
+		return nil, errors.New("signing request has something beside it")
+	}
+	csr, err := x509.ParseCertificateRequest(block.Bytes)
+	if err != nil {
+		return nil, fmt.Errorf("signing request: %w", err)
+	}
+	if err := acceptable(csr.PublicKey); err != nil {
+		return nil, fmt.Errorf("signing request: %w", err)
+	}
+	if err := csr.CheckSignature(); err != nil {
+		return nil, fmt.Errorf("signing request: its signature: %w", err)
+	}
+	if len(csr.URIs) > 0 || len(csr.EmailAddresses) > 0 {
+		return nil, errors.New("signing request names URIs or e-mail addresses, which are not issued")
+	}
+	for _, extension := range csr.Extensions {
+		if !slices.ContainsFunc(knownExtensions, extension.Id.Equal) {
+			return nil, fmt.Errorf("signing request asks for extension %v, which is not issued", extension.Id)
+		}
+	}
+	return names(csr)
+}
+
+func names(csr *x509.CertificateRequest) (*Request, error) {
+	r := &Request{Key: csr.PublicKey}
+	if len(csr.IPAddresses) > maxAddresses {
+		return nil, fmt.Errorf("signing request names %d addresses, over %d", len(csr.IPAddresses), maxAddresses)
+	}
+	for _, ip := range csr.IPAddresses {
+		addr, ok := netip.AddrFromSlice(ip)
+		if !ok {
+			return nil, fmt.Errorf("signing request names an address of %d bytes", len(ip))
+		}
+		r.Addresses = append(r.Addresses, addr.Unmap())
+	}
+	for _, name := range csr.DNSNames {
+		name = strings.ToLower(name)
+		if !hostname(name) {
+			return nil, fmt.Errorf("signing request names %.80q, which is no host name", name)
+		}
+		if !slices.Contains(r.Names, name) {
+			r.Names = append(r.Names, name)
+		}
+	}
+	slices.SortFunc(r.Names, func(a, b string) int { return len(a) - len(b) })
+	return r, nil
+}
+
+// acceptable admits the keys that nodes make, and others of their strength.
+func acceptable(key crypto.PublicKey) error {
+	switch key := key.(type) {
+	case ed25519.PublicKey:
+		return nil
+	case *ecdsa.PublicKey:
+		if key.Curve == elliptic.P256() || key.Curve == elliptic.P384() {
+			return nil
+		}
+		return fmt.Errorf("its key is on curve %s", key.Curve.Params().Name)
+	case *rsa.PublicKey:
+		if bits := key.N.BitLen(); bits < 2048 || bits > 4096 {
+			return fmt.Errorf("its RSA key has %d bits, not 2048 to 4096", bits)
+		}
+		return nil
+	}
+	return fmt.Errorf("its key is a %T", key)
+}
+
+// hostname holds RFC 1123's rules; a name that reads as an address is none.
+func hostname(s string) bool {
+	if s == "" || len(s) > 253 {
+		return false
+	}
+	if _, err := netip.ParseAddr(s); err == nil {
+		return false
+	}
+	for label := range strings.SplitSeq(s, ".") {
+		if label == "" || len(label) > 63 || label[0] == '-' || label[len(label)-1] == '-' {
+			return false
+		}
+		for _, c := range label {
+			if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// Reserved is what no node may be certified as by asking.
+type Reserved struct {
+	Names     []string
+	Addresses []netip.Addr
+}
+
+// Check holds the request against what its sender can prove: that he is at
+// peer. He may be known by one host name, short and with its domain, which is
+// nobody's that matters.
+func (r *Request) Check(peer netip.Addr, taken Reserved) error {
+	peer = peer.Unmap()
+	if !peer.IsValid() || peer.IsUnspecified() || peer.IsMulticast() {
+		return fmt.Errorf("%v is no address of a node", peer)
+	}
+	if slices.ContainsFunc(taken.Addresses, func(a netip.Addr) bool { return a.Unmap() == peer }) {
+		return fmt.Errorf("%s is a control plane node's address", peer)
+	}
+	for _, addr := range r.Addresses {
+		if addr != peer {
+			return fmt.Errorf("the request names %s, but comes from %s", addr, peer)
+		}
+	}
+	for _, name := range r.Names {
+		if name == "localhost" || strings.HasSuffix(name, ".localhost") || name == "kubernetes" || strings.HasPrefix(name, "kubernetes.") {
+			return fmt.Errorf("the name %q is not a node's", name)
+		}
+		if slices.ContainsFunc(taken.Names, func(t string) bool { return sameHost(t, name) }) {
+			return fmt.Errorf("the name %q is a control plane node's", name)
+		}
+	}
+	// Names are sorted by length: a host name, then the same with its domain.
+	if len(r.Names) > 2 || len(r.Names) == 2 && !strings.HasPrefix(r.Names[1], r.Names[0]+".") {
+		return fmt.Errorf("the request names several hosts: %s", strings.Join(r.Names, ", "))
+	}
+	return nil
+}
+
+// sameHost compares names; one without a domain stands for that host in any.
+func sameHost(taken, name string) bool {
+	taken = strings.ToLower(strings.TrimSuffix(taken, "."))
+	if taken == "" {
+		return false
+	}
+	if taken == name {
+		return true
+	}
+	takenHost, takenDomain, _ := strings.Cut(taken, ".")
+	host, domain, _ := strings.Cut(name, ".")
+	return takenHost == host && (takenDomain == "" || domain == "")
+}

@@ -1,0 +1,155 @@
+// Package trustd gives certificates to nodes that can prove they belong: it
+// faces the network on port 50001, paces those who ask, and passes requests
+// with the address they came from to machined, which knows the token, holds
+// the CA's key and decides (internal/trustd/signer).
+//
+// It has no secret but its own server certificate, reads nothing else from
+// the store, and keeps nothing on disk.
+package trustd
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/cosi-project/runtime/pkg/resource"
+	"github.com/cosi-project/runtime/pkg/state"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
+
+	"talos/api/security"
+	signerapi "talos/api/signer"
+	"talos/internal/door"
+	"talos/internal/follow"
+	"talos/internal/layout"
+	"talos/internal/resources/secrets"
+	"talos/internal/store"
+)
+
+const (
+	certificateID   = "trustd"
+	grace           = 3 * time.Second
+	maxRequest      = 64 << 10 // bytes; a signing request has one or two thousand
+	maxConns        = 256
+	maxConnsPerPeer = 16
+)
+
+// Config says what trustd works with.
+type Config struct {
+	Listener net.Listener // closed by Serve
+	Store    state.State
+	Signer   string // socket of machined's signer
+}
+
+// Run serves on the node until ctx ends.
+func Run(ctx context.Context, log *slog.Logger) error {
+	st, err := store.Dial(ctx)
+	if err != nil {
+		return fmt.Errorf("reach the store: %w", err)
+	}
+	var config net.ListenConfig
+	listener, err := config.Listen(ctx, "tcp", net.JoinHostPort("", strconv.Itoa(layout.TrustPort)))
+	if err != nil {
+		return err
+	}
+	return Serve(ctx, log, Config{Listener: listener, Store: st, Signer: layout.SignerSocket})
+}
+
+// Serve answers requests until ctx ends.
+func Serve(ctx context.Context, log *slog.Logger, config Config) error {
+	defer config.Listener.Close()
+	signer, err := dialSigner(config.Signer)
+	if err != nil {
+		return err
+	}
+	defer signer.Close()
+
+	ctx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	defer func() {
+		cancel()
+		wg.Wait()
+	}()
+	var own certificate
+	ready := make(chan struct{})
+	wg.Go(func() { own.follow(ctx, log, config.Store, sync.OnceFunc(func() { close(ready) })) })
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-ready:
+	}
+
+	server := grpc.NewServer(
+		grpc.Creds(credentials.NewTLS(&tls.Config{
+			MinVersion:             tls.VersionTLS13,
+			NextProtos:             []string{"h2"},
+			GetCertificate:         func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return own.current.Load(), nil },
+			SessionTicketsDisabled: true,
+		})),
+		grpc.MaxRecvMsgSize(maxRequest), grpc.MaxHeaderListSize(16<<10), grpc.MaxConcurrentStreams(4),
+		grpc.ConnectionTimeout(10*time.Second), grpc.SharedWriteBuffer(true),
+	)
+	security.RegisterSecurityServiceServer(server, newService(log, signerapi.NewSignerClient(signer)))
+	stop := context.AfterFunc(ctx, func() { door.Stop(server, grace) })
+	defer stop()
+	log.Info("serving", "address", config.Listener.Addr().String())
+	if err := server.Serve(door.Limit(config.Listener, maxConns, maxConnsPerPeer)); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
+		return fmt.Errorf("serve %s: %w", config.Listener.Addr(), err)
+	}
+	return nil
+}
+
+// certificate is the server's certificate that counts now.
+type certificate struct {
+	current atomic.Pointer[tls.Certificate]
+}
+
+func (c *certificate) follow(ctx context.Context, log *slog.Logger, st state.State, ready func()) {
+	var last resource.Version
+	follow.Kind(ctx, st, log, secrets.Namespace, secrets.TrustdCertificateType, func(all map[resource.ID]*secrets.TrustdCertificate) {
+		r := all[certificateID]
+		if r == nil || r.Metadata().Version().Equal(last) {
+			return
+		}
+		last = r.Metadata().Version()
+		server := r.TypedSpec().Server
+		if server == nil {
+			log.Error("certificate not usable", "version", last, "err", "it is empty")
+			return
+		}
+		pair, err := tls.X509KeyPair(server.Crt, server.Key)
+		if err != nil {
+			log.Error("certificate not usable", "version", last, "err", err)
+			return
+		}
+		c.current.Store(&pair)
+		log.Info("certificate changed", "version", last)
+		ready()
+	})
+}
+
+// dialSigner makes the client of machined's signer; it connects at the first
+// request and again after machined was restarted.
+func dialSigner(socket string) (*grpc.ClientConn, error) {
+	conn, err := grpc.NewClient("unix:"+socket,
+		grpc.WithTransportCredentials(insecure.NewCredentials()), // the signer learns who we are from the kernel
+		grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff:           backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 2, Jitter: 0.2, MaxDelay: time.Second},
+			MinConnectTimeout: time.Second,
+		}),
+		grpc.WithDisableServiceConfig(), grpc.WithNoProxy(),
+	)
+	if err != nil {
+		return nil, fmt.Errorf("client of the signer at %s: %w", socket, err)
+	}
+	return conn, nil
+}
