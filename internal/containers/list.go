@@ -14,6 +14,7 @@ import (
 	"github.com/containerd/errdefs"
 
 	"talos/internal/layout"
+	"talos/internal/linux/cgroup"
 )
 
 // Labels that containerd's CRI plugin and the kubelet set.
@@ -101,6 +102,18 @@ func find(list []Container, name string) (Container, error) {
 		return Container{}, fmt.Errorf("%w: %s", ErrNotFound, name)
 	}
 	return *best, nil
+}
+
+// Stats is what a running container's control group uses; zero if it doesn't run.
+func (c *Client) Stats(_ context.Context, ctr Container) (cgroup.Usage, error) {
+	if ctr.PID == 0 {
+		return cgroup.Usage{}, nil
+	}
+	tree, err := cgroup.Open(cgroup.Root)
+	if err != nil {
+		return cgroup.Usage{}, err
+	}
+	return tree.Usage(int(ctr.PID))
 }
 
 // Kill sends a signal to a container's first process, or to all of them.

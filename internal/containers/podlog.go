@@ -13,32 +13,28 @@ import (
 	"strings"
 	"time"
 
-	"talos/internal/linux/cgroup"
+	"talos/internal/layout"
 )
 
 // podLogs is where the kubelet has containers' logs kept.
-const podLogs = "/var/log/pods"
+const podLogDir = "/var/log/pods"
 
-// Usage is what a running container's control group uses.
-func Usage(c Container) (cgroup.Usage, error) {
-	if c.PID == 0 {
-		return cgroup.Usage{}, nil
-	}
-	tree, err := cgroup.Open(cgroup.Root)
+// Logs returns what a container of Kubernetes printed, by any name that Find
+// knows: the last tail lines, or all when tail is negative. With follow it goes
+// on, across rotations and restarts of the container, until ctx ends or Close.
+func (c *Client) Logs(ctx context.Context, name string, follow bool, tail int) (io.ReadCloser, error) {
+	found, err := c.Find(ctx, CRI, layout.KubeNamespace, name)
 	if err != nil {
-		return cgroup.Usage{}, err
+		return nil, err
 	}
-	return tree.Usage(int(c.PID))
+	return podLogs(ctx, podLogDir, found, follow, tail)
 }
 
-// Logs returns what a container of Kubernetes printed: the last tail lines, or
-// all when tail is negative. With follow it goes on, across rotations, until
-// ctx ends or Close.
-func Logs(ctx context.Context, c Container, follow bool, tail int) (io.ReadCloser, error) {
+func podLogs(ctx context.Context, root string, c Container, follow bool, tail int) (io.ReadCloser, error) {
 	if c.PodUID == "" || c.Name == "" {
 		return nil, fmt.Errorf("logs of %s: not a container of Kubernetes", c.DisplayName())
 	}
-	dir := filepath.Join(podLogs, c.PodNamespace+"_"+c.PodName+"_"+c.PodUID, c.Name)
+	dir := filepath.Join(root, c.PodNamespace+"_"+c.PodName+"_"+c.PodUID, c.Name)
 	path, err := newestLog(dir)
 	if err != nil {
 		return nil, fmt.Errorf("logs of %s: %w", c.DisplayName(), err)

@@ -10,20 +10,11 @@ import (
 	"syscall"
 	"time"
 
+	"talos/api/machine"
 	"talos/internal/containers"
 	"talos/internal/layout"
 	"talos/internal/power"
 	"talos/internal/service"
-)
-
-// Mode is how much is done before a reboot.
-type Mode int
-
-// The modes, with the wire's numbers.
-const (
-	Graceful   Mode = iota
-	Powercycle      // the hardware's own restart; here the same as Graceful
-	Force           // services are killed, pods are not asked
 )
 
 // Limits of a way down. The whole has one deadline that starts before anything
@@ -101,8 +92,10 @@ func (c *Controller) Current() string {
 }
 
 // Reboot begins a reboot and returns the id under which its events are known.
-func (c *Controller) Reboot(_ context.Context, mode Mode) (actor string, err error) {
-	return c.begin("reboot", power.Reboot, mode == Force)
+// With FORCE services are killed and pods not asked; a POWERCYCLE, which means
+// the firmware's own restart rather than kexec, is a plain reboot here.
+func (c *Controller) Reboot(_ context.Context, mode machine.RebootRequest_Mode) (actor string, err error) {
+	return c.begin("reboot", power.Reboot, mode == machine.RebootRequest_FORCE)
 }
 
 // Shutdown begins a shutdown; force kills instead of asking.

@@ -21,6 +21,10 @@ var ErrUnknown = errors.New("service is not known")
 // the service: it is Skipped until somebody starts it again.
 var ErrSkip = errors.New("nothing to do")
 
+// ErrNotAllowed is returned for a service that may not be controlled from
+// outside.
+var ErrNotAllowed = errors.New("service may not be controlled over the API")
+
 // Definition is everything the supervisor knows about a service.
 type Definition struct {
 	// ID is the service's name, unique on the node.

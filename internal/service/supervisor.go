@@ -76,22 +76,20 @@ func (s *Supervisor) Changed() <-chan struct{} {
 	return s.changed
 }
 
-// Start asks that services run; it does not wait until they do. One that runs
+// Start asks that a service run; it does not wait until it does. One that runs
 // already is left alone.
-func (s *Supervisor) Start(_ context.Context, ids ...string) error {
+func (s *Supervisor) Start(_ context.Context, id string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, id := range ids {
-		u := s.units[id]
-		if u == nil {
-			return fmt.Errorf("start %s: %w", id, ErrUnknown)
-		}
-		if s.stopping {
-			return fmt.Errorf("start %s: the node is going down", id)
-		}
-		if u.cancel == nil {
-			s.launchLocked(u)
-		}
+	u := s.units[id]
+	if u == nil {
+		return fmt.Errorf("start %s: %w", id, ErrUnknown)
+	}
+	if s.stopping {
+		return fmt.Errorf("start %s: the node is going down", id)
+	}
+	if u.cancel == nil {
+		s.launchLocked(u)
 	}
 	return nil
 }
