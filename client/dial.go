@@ -103,19 +103,34 @@ type watchedConn struct {
 	endpoint string
 }
 
+// Write fails first where the server has hung up; why is in what it sent before.
+func (w *watchedConn) Write(p []byte) (int, error) {
+	n, err := w.Conn.Write(p)
+	if err != nil && !errors.Is(err, net.ErrClosed) {
+		w.dials.note(w.endpoint, err)
+		if w.Conn.SetReadDeadline(time.Now().Add(time.Second)) == nil {
+			_, _ = w.Read(make([]byte, 1)) // notes what it finds
+		}
+	}
+	return n, err
+}
+
 func (w *watchedConn) Read(p []byte) (int, error) {
 	n, err := w.Conn.Read(p)
-	if err != nil && !errors.Is(err, net.ErrClosed) {
+	if err != nil && !errors.Is(err, net.ErrClosed) && !isTimeout(err) {
 		w.dials.note(w.endpoint, err)
 	}
 	return n, err
 }
 
-// explain says in one line why no endpoint could be used. said is gRPC's own
-// sentence, used where nothing better is known.
+// explain says in one line what "unavailable" means: no endpoint could be used,
+// or the node itself says that it can't now. said is the status's message.
 func (d *dials) explain(said string) (Kind, string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.worksLocked() && !transportTrouble(said) {
+		return Precondition, said
+	}
 	kind, lines := Unreachable, []string(nil)
 	for endpoint, err := range d.last {
 		if err == nil || err == errConnecting {
@@ -132,6 +147,26 @@ func (d *dials) explain(said string) (Kind, string) {
 	}
 	slices.Sort(lines)
 	return kind, strings.Join(lines, "; ")
+}
+
+// worksLocked reports whether there is a connection to some endpoint.
+func (d *dials) worksLocked() bool {
+	for _, err := range d.last {
+		if err == nil {
+			return true
+		}
+	}
+	return false
+}
+
+// transportTrouble tells gRPC's own messages from those of a server.
+func transportTrouble(said string) bool {
+	for _, mark := range []string{"connection error", "error reading", "transport", "connection is draining", "connection closed", "no children"} {
+		if strings.Contains(said, mark) {
+			return true
+		}
+	}
+	return false
 }
 
 // rank orders kinds by how much they tell: a refused certificate explains more

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 
@@ -80,7 +81,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 some nodes failed, 4 timed out,
 		SilenceErrors:     true,
 		SilenceUsage:      true,
 		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
-		PersistentPreRun:  func(*cobra.Command, []string) { a.started = true },
+		PersistentPreRunE: a.begin,
 		Args:              cobra.ArbitraryArgs,
 		RunE:              a.noCommand,
 	}
@@ -93,6 +94,21 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 some nodes failed, 4 timed out,
 	f.StringVar(&a.Context, "context", "", "context of the talosconfig to use (default: the current one)")
 	f.StringVar(&a.Talosconfig, "talosconfig", "", "talosconfig file (default: $TALOSCONFIG, $XDG_CONFIG_HOME/talos/config.yaml if that variable is set, else ~/.talos/config)")
 	return root
+}
+
+// begin runs before every command, once its arguments are known to be right.
+func (a *App) begin(cmd *cobra.Command, _ []string) error {
+	for _, f := range []struct {
+		flag string
+		list []string
+	}{{"endpoints", a.Endpoints}, {"nodes", a.Nodes}} {
+		// An empty variable of a script must not mean "the first endpoint".
+		if cmd.Flags().Changed(f.flag) && (len(f.list) == 0 || slices.Contains(f.list, "")) {
+			return Usage("--%s holds an empty name", f.flag)
+		}
+	}
+	a.started = true
+	return nil
 }
 
 // noCommand answers a call without, or with an unknown, command.

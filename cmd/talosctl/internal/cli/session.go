@@ -21,13 +21,6 @@ const (
 
 // Connect makes a client out of the global flags.
 func (a *App) Connect(ctx context.Context, scope Scope) (*client.Client, error) {
-	for _, list := range [][]string{a.Endpoints, a.Nodes} {
-		for _, s := range list {
-			if s == "" {
-				return nil, Usage("an empty name in --endpoints or --nodes")
-			}
-		}
-	}
 	o := client.Options{Path: a.Talosconfig, Context: a.Context, Endpoints: a.Endpoints, Nodes: a.Nodes}
 	c, err := client.New(ctx, o)
 	if err != nil || scope == Cluster || len(c.Nodes()) > 0 || len(c.Endpoints()) == 1 {

@@ -69,11 +69,30 @@ func match(all []*cosi.ResourceDefinitionSpec, name string) (*cosi.ResourceDefin
 		if len(hits) == 1 {
 			return hits[0], nil
 		}
+		if best := closest(hits, name); best != nil {
+			return best, nil
+		}
 		if len(hits) > 1 {
 			return nil, fmt.Errorf("resource type %q means several: %s", name, typeNames(hits))
 		}
 	}
 	return nil, unknownType(all, name)
+}
+
+// closest picks the type that has name earliest among its aliases, if only one
+// does: aliases that a type declares come before those made of its name.
+func closest(hits []*cosi.ResourceDefinitionSpec, name string) *cosi.ResourceDefinitionSpec {
+	place := func(d *cosi.ResourceDefinitionSpec) int {
+		return slices.IndexFunc(d.GetAliases(), func(s string) bool { return strings.EqualFold(s, name) })
+	}
+	if len(hits) < 2 {
+		return nil
+	}
+	sorted := slices.SortedStableFunc(slices.Values(hits), func(a, b *cosi.ResourceDefinitionSpec) int { return place(a) - place(b) })
+	if place(sorted[0]) < 0 || place(sorted[0]) == place(sorted[1]) {
+		return nil
+	}
+	return sorted[0]
 }
 
 func typeNames(list []*cosi.ResourceDefinitionSpec) string {
