@@ -240,19 +240,15 @@ func kubeRoot(cfg *config.Config) (secrets.KubernetesRootSecretsSpec, error) {
 	if err != nil {
 		return secrets.KubernetesRootSecretsSpec{}, fmt.Errorf("cluster.controlPlane.endpoint: %w", err)
 	}
-	services, err := serviceIPs(cfg)
-	if err != nil {
-		return secrets.KubernetesRootSecretsSpec{}, err
-	}
 	id, secret, _ := strings.Cut(cfg.Cluster.Token, ".")
 	spec := secrets.KubernetesRootSecretsSpec{
 		Name: cfg.Cluster.ClusterName, Endpoint: endpoint, LocalEndpoint: localEndpoint(cfg),
-		APIServerIPs: services, DNSDomain: cfg.DNSDomain(),
+		APIServerIPs: serviceIPs(cfg), DNSDomain: cfg.DNSDomain(),
 		IssuingCA: certAndKey(cfg.Cluster.CA), AcceptedCAs: accepted(cfg.Cluster.CA, cfg.Cluster.AcceptedCAs),
 		AggregatorCA: certAndKey(cfg.Cluster.AggregatorCA), AcceptedAggregatorCAs: accepted(cfg.Cluster.AggregatorCA, nil),
 		ServiceAccount: &pem.Key{Key: cfg.Cluster.ServiceAccount.Key}, ServiceAccountAcceptedKeys: []*pem.Key{{Key: cfg.Cluster.ServiceAccount.Key}},
 		IssuerURL: endpoint.String(), AcceptedIssuers: []string{endpoint.String()}, APIAudiences: []string{endpoint.String()},
-		AesCBCEncryptionSecret: cfg.Cluster.AESCBCEncryptionSecret, SecretboxEncryptionSecret: cfg.Cluster.SecretboxEncryptionSecret,
+		AesCBCEncryptionSecret: cfg.Cluster.AescbcEncryptionSecret, SecretboxEncryptionSecret: cfg.Cluster.SecretboxEncryptionSecret,
 		BootstrapTokenID: id, BootstrapTokenSecret: secret,
 	}
 	if cfg.Cluster.APIServer != nil {
@@ -272,16 +268,12 @@ func localEndpoint(cfg *config.Config) object.URL {
 
 // serviceIPs are the first addresses of the service networks: the API
 // server's own inside the cluster.
-func serviceIPs(cfg *config.Config) ([]netip.Addr, error) {
+func serviceIPs(cfg *config.Config) []netip.Addr {
 	var out []netip.Addr
 	for _, subnet := range cfg.ServiceSubnets() {
-		prefix, err := netip.ParsePrefix(subnet)
-		if err != nil {
-			return nil, fmt.Errorf("cluster.network.serviceSubnets: %w", err)
-		}
-		out = append(out, prefix.Masked().Addr().Next())
+		out = append(out, subnet.Masked().Addr().Next())
 	}
-	return out, nil
+	return out
 }
 
 // split parts addresses from names.

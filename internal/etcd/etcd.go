@@ -1,0 +1,347 @@
+// Package etcd runs this node's etcd member: what it is configured with, its
+// files, when it may start, whether it works, and what it knows of the
+// cluster.
+//
+// It leaves the making of certificates to package secrets and the running of
+// the program to package service. A Member is safe for concurrent use.
+package etcd
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/cosi-project/runtime/pkg/safe"
+	"github.com/cosi-project/runtime/pkg/state"
+	"github.com/opencontainers/runtime-spec/specs-go"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+
+	"talos/config"
+	"talos/internal/layout"
+	configres "talos/internal/resources/config"
+	"talos/internal/resources/etcd"
+	"talos/internal/resources/secrets"
+	"talos/internal/service"
+)
+
+// ServiceID is the id of the etcd service.
+const ServiceID = "etcd"
+
+// Errors that callers tell apart.
+var (
+	ErrNotControlPlane     = errors.New("this node is a worker: etcd runs on control plane nodes only; send bootstrap to one of those")
+	ErrAlreadyBootstrapped = errors.New("etcd has data on this node already: the cluster was bootstrapped before")
+	ErrNoConfiguration     = errors.New("this node has no configuration yet: apply one first")
+)
+
+// Member is the etcd member of this node.
+type Member struct {
+	st      state.State
+	log     *slog.Logger
+	dataDir string
+	// marker exists from an accepted Bootstrap until the member first works,
+	// so that a reboot in between does not lose what was promised.
+	marker  string
+	pkiDir  string
+	chown   func(path string, uid, gid int) error
+	changed chan struct{} // capacity 1: something that Wait looks at changed
+
+	mu     sync.Mutex // guards client
+	client *clientv3.Client
+}
+
+// New makes the member of the node whose facts are in st.
+func New(st state.State, log *slog.Logger) *Member {
+	return &Member{
+		st: st, log: log.With("component", "etcd"),
+		dataDir: layout.EtcdDataDir, marker: layout.EtcdDataDir + ".bootstrap", pkiDir: filepath.Join(layout.SecretsDir, "etcd"),
+		chown: os.Chown, changed: make(chan struct{}, 1),
+	}
+}
+
+// Service says how the member runs.
+func (m *Member) Service() service.Definition {
+	return service.Definition{
+		ID:        ServiceID,
+		DependsOn: []string{"cri"},
+		Wait:      m.wait,
+		WaitText:  "for etcd's configuration",
+		Runner:    service.Container{Instance: service.CRI, Spec: m.spec},
+		Health:    &service.Health{Check: m.healthy, Period: 5 * time.Second, Timeout: 3 * time.Second},
+	}
+}
+
+// wait blocks until the member has all it needs: files, a spec, and data or
+// the word that it shall be the first of its cluster.
+func (m *Member) wait(ctx context.Context) error {
+	for {
+		reason, err := m.missing(ctx)
+		if err != nil || reason == "" {
+			return err
+		}
+		service.SetReason(ctx, reason)
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-m.changed:
+		case <-time.After(time.Second): // resources change without telling us
+		}
+	}
+}
+
+// missing names what the member still waits for, "" when nothing.
+func (m *Member) missing(ctx context.Context) (string, error) {
+	spec, err := safe.StateGetByID[*etcd.EtcdSpec](ctx, m.st, SpecID)
+	if state.IsNotFoundError(err) {
+		return "for the node's address and name", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	pki, err := safe.StateGetByID[*etcd.PKIStatus](ctx, m.st, PKIStatusID)
+	if state.IsNotFoundError(err) || (err == nil && !pki.TypedSpec().Ready) {
+		return "for certificates", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	if !m.hasData() && !exists(m.marker) {
+		return "for bootstrap: run `talosctl bootstrap -n " + spec.TypedSpec().Name + "` once, on one control plane node", nil
+	}
+	return "", nil
+}
+
+// Bootstrap makes this member the first of a new cluster. It returns when the
+// decision is on disk; the service starts by itself.
+func (m *Member) Bootstrap(ctx context.Context) error {
+	cfg, err := m.config(ctx)
+	if err != nil {
+		return err
+	}
+	if cfg.Machine.Type == "worker" {
+		return ErrNotControlPlane
+	}
+	if m.hasData() || exists(m.marker) {
+		return ErrAlreadyBootstrapped
+	}
+	if err := writeMarker(m.marker); err != nil {
+		return fmt.Errorf("bootstrap etcd: %w", err)
+	}
+	select {
+	case m.changed <- struct{}{}:
+	default:
+	}
+	return nil
+}
+
+// config is the machine configuration in force.
+func (m *Member) config(ctx context.Context) (*config.Config, error) {
+	res, err := safe.StateGetByID[*configres.MachineConfig](ctx, m.st, configres.ActiveID)
+	if state.IsNotFoundError(err) {
+		return nil, ErrNoConfiguration
+	}
+	if err != nil {
+		return nil, err
+	}
+	cfg, _, err := config.Load("machine configuration", res.TypedSpec().Document)
+	return cfg, err
+}
+
+// hasData says whether the data directory holds a member.
+func (m *Member) hasData() bool { return exists(filepath.Join(m.dataDir, "member")) }
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return !errors.Is(err, fs.ErrNotExist)
+}
+
+// writeMarker makes an empty file that survives a power cut.
+func writeMarker(path string) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(file.Sync(), file.Close()); err != nil {
+		return err
+	}
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
+}
+
+// spec makes the container, and the folder it keeps its data in.
+func (m *Member) spec(ctx context.Context) (service.ContainerSpec, error) {
+	res, err := safe.StateGetByID[*etcd.EtcdSpec](ctx, m.st, SpecID)
+	if err != nil {
+		return service.ContainerSpec{}, fmt.Errorf("etcd spec: %w", err)
+	}
+	cfg, err := m.config(ctx)
+	if err != nil {
+		return service.ContainerSpec{}, err
+	}
+	if err := os.MkdirAll(m.dataDir, 0o700); err != nil {
+		return service.ContainerSpec{}, err
+	}
+	if err := m.chown(m.dataDir, layout.EtcdUID, layout.EtcdUID); err != nil {
+		return service.ContainerSpec{}, err
+	}
+	spec := res.TypedSpec()
+	return service.ContainerSpec{
+		ID:    ServiceID,
+		Image: spec.Image,
+		Args:  append([]string{"/usr/local/bin/etcd"}, Args(*spec, cfg.Cluster.ID, m.dataDir, m.pkiDir)...),
+		Env:   []string{"ETCD_UNSUPPORTED_ARCH="}, // none is meant: refuse to run where etcd is not supported
+		UID:   layout.EtcdUID, GID: layout.EtcdUID,
+		Mounts: []specs.Mount{
+			bind(m.dataDir, "rw"),
+			bind(m.pkiDir, "ro"),
+		},
+		OOMScoreAdj: -998,
+		Cgroup:      "/podruntime/etcd",
+		NoFile:      10240,
+	}, nil
+}
+
+func bind(path, mode string) specs.Mount {
+	return specs.Mount{Type: "bind", Source: path, Destination: path, Options: []string{"bind", mode, "nosuid", "nodev", "noexec"}}
+}
+
+// Args are the program's arguments. What the user gives in extraArgs replaces
+// ours, except the flags that keep the member's identity and its encryption.
+func Args(spec etcd.EtcdSpecSpec, clusterID, dataDir, pkiDir string) []string {
+	peerURL := urlOf(spec.AdvertisedAddresses[0].String(), 2380)
+	var listenPeer, listenClient []string
+	for _, a := range spec.ListenPeerAddresses {
+		listenPeer = append(listenPeer, urlOf(a.String(), 2380))
+	}
+	for _, a := range spec.ListenClientAddresses {
+		listenClient = append(listenClient, urlOf(a.String(), 2379))
+	}
+	pki := func(name string) string { return filepath.Join(pkiDir, name) }
+	args := map[string][]string{
+		"name":                        {spec.Name},
+		"data-dir":                    {dataDir},
+		"listen-peer-urls":            {join(listenPeer)},
+		"listen-client-urls":          {join(listenClient)},
+		"initial-advertise-peer-urls": {peerURL},
+		"advertise-client-urls":       {urlOf(spec.AdvertisedAddresses[0].String(), 2379)},
+		"initial-cluster":             {spec.Name + "=" + peerURL},
+		"initial-cluster-state":       {"new"},
+		"initial-cluster-token":       {clusterID},
+		"client-cert-auth":            {"true"},
+		"trusted-ca-file":             {pki(fileCA)},
+		"cert-file":                   {pki(fileServer + ".crt")},
+		"key-file":                    {pki(fileServer + ".key")},
+		"peer-client-cert-auth":       {"true"},
+		"peer-trusted-ca-file":        {pki(fileCA)},
+		"peer-cert-file":              {pki(filePeer + ".crt")},
+		"peer-key-file":               {pki(filePeer + ".key")},
+		"tls-min-version":             {"TLS1.3"},
+		"logger":                      {"zap"},
+		"log-level":                   {"warn"},
+	}
+	fixed := []string{
+		"name", "data-dir", "initial-cluster-token", "client-cert-auth", "trusted-ca-file", "cert-file", "key-file",
+		"peer-client-cert-auth", "peer-trusted-ca-file", "peer-cert-file", "peer-key-file",
+	}
+	for flag, values := range spec.ExtraArgs {
+		if !slices.Contains(fixed, flag) {
+			args[flag] = values.Values
+		}
+	}
+	var out []string
+	for _, flag := range sortedKeys(args) {
+		for _, value := range args[flag] {
+			out = append(out, "--"+flag+"="+value)
+		}
+	}
+	return out
+}
+
+func urlOf(host string, port int) string {
+	return "https://" + net.JoinHostPort(host, strconv.Itoa(port))
+}
+
+// healthy is a read that a majority of the members must agree on.
+func (m *Member) healthy(ctx context.Context) error {
+	client, err := m.Client(ctx)
+	if err != nil {
+		return err
+	}
+	if _, err := client.Get(ctx, "health"); err != nil {
+		return fmt.Errorf("read through etcd: %w", err)
+	}
+	if err := os.Remove(m.marker); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err // the marker must not outlive the first success
+	}
+	return nil
+}
+
+// Client talks to this node's member as administrator. It is shared: callers
+// don't close it.
+func (m *Member) Client(ctx context.Context) (*clientv3.Client, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.client != nil {
+		return m.client, nil
+	}
+	tlsConfig, err := m.adminTLS(ctx)
+	if err != nil {
+		return nil, err
+	}
+	client, err := clientv3.New(clientv3.Config{
+		Endpoints:   []string{urlOf("127.0.0.1", 2379)},
+		DialTimeout: 2 * time.Second,
+		TLS:         tlsConfig,
+		Logger:      zap.NewNop(), // its errors come back to the caller
+	})
+	if err != nil {
+		return nil, fmt.Errorf("etcd client: %w", err)
+	}
+	m.client = client
+	return client, nil
+}
+
+// adminTLS asks for the certificate at every handshake, so that a renewed one
+// is used without a new client.
+func (m *Member) adminTLS(ctx context.Context) (*tls.Config, error) {
+	root, err := safe.StateGetByID[*secrets.EtcdRootSecrets](ctx, m.st, "etcd")
+	if err != nil {
+		return nil, fmt.Errorf("etcd CA: %w", err)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(root.TypedSpec().EtcdCA.Crt) {
+		return nil, errors.New("etcd CA holds no certificate")
+	}
+	return &tls.Config{
+		MinVersion: tls.VersionTLS13,
+		RootCAs:    pool,
+		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			lookup, cancel := context.WithTimeout(context.Background(), time.Second)
+			defer cancel()
+			res, err := safe.StateGetByID[*secrets.EtcdSecrets](lookup, m.st, "etcd")
+			if err != nil {
+				return nil, fmt.Errorf("etcd client certificate: %w", err)
+			}
+			pair, err := tls.X509KeyPair(res.TypedSpec().EtcdAdmin.Crt, res.TypedSpec().EtcdAdmin.Key)
+			return &pair, err
+		},
+	}, nil
+}

@@ -1,0 +1,112 @@
+package etcd
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"talos/config"
+	"talos/internal/store"
+)
+
+var addresses = []netip.Prefix{netip.MustParsePrefix("10.5.0.2/24"), netip.MustParsePrefix("192.0.2.7/24")}
+
+func TestSpec(t *testing.T) {
+	loopback := netip.MustParseAddr("127.0.0.1")
+	first, second := addresses[0].Addr(), addresses[1].Addr()
+	for _, c := range []struct {
+		name       string
+		cfg        *config.Etcd
+		advertised netip.Addr
+		listen     []netip.Addr
+		fails      bool
+	}{
+		{"nothing said", nil, first, []netip.Addr{first, loopback}, false},
+		{"advertise the second", &config.Etcd{AdvertisedSubnets: []string{"192.0.2.0/24"}}, second, []netip.Addr{second, loopback}, false},
+		{"advertise all but the first", &config.Etcd{AdvertisedSubnets: []string{"!10.5.0.0/24"}}, second, []netip.Addr{second, loopback}, false},
+		{"listen on both", &config.Etcd{ListenSubnets: []string{"0.0.0.0/0"}}, first, []netip.Addr{first, second, loopback}, false},
+		{"no address fits", &config.Etcd{AdvertisedSubnets: []string{"198.51.100.0/24"}}, netip.Addr{}, nil, true},
+		{"bad subnet", &config.Etcd{AdvertisedSubnets: []string{"ten"}}, netip.Addr{}, nil, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			got, err := Spec(c.cfg, "node", addresses)
+			if c.fails {
+				if err == nil {
+					t.Fatalf("Spec = %v, want an error", got)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := []netip.Addr{c.advertised}
+			equal := cmpopts.EquateComparable(netip.Addr{})
+			if diff := cmp.Diff(want, got.AdvertisedAddresses, equal); diff != "" {
+				t.Errorf("advertised (-want +got):\n%s", diff)
+			}
+			if diff := cmp.Diff(c.listen, got.ListenClientAddresses, equal); diff != "" {
+				t.Errorf("listen (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestArgs(t *testing.T) {
+	spec, err := Spec(&config.Etcd{ExtraArgs: map[string]string{"log-level": "debug", "data-dir": "/elsewhere", "quota-backend-bytes": "1"}}, "node", addresses)
+	if err != nil {
+		t.Fatal(err)
+	}
+	args := Args(spec, "cluster-id", "/data", "/pki")
+	for _, want := range []string{
+		"--name=node", "--client-cert-auth=true", "--peer-client-cert-auth=true", "--tls-min-version=TLS1.3",
+		"--initial-cluster=node=https://10.5.0.2:2380", "--initial-cluster-token=cluster-id",
+		"--listen-client-urls=https://10.5.0.2:2379,https://127.0.0.1:2379",
+		"--log-level=debug", "--quota-backend-bytes=1", // the user's
+		"--data-dir=/data", // not the user's to change
+	} {
+		if !slices.Contains(args, want) {
+			t.Errorf("Args lacks %s: %v", want, args)
+		}
+	}
+	if slices.Contains(args, "--data-dir=/elsewhere") {
+		t.Error("Args lets extraArgs move the data")
+	}
+}
+
+// TestMarkerKeepsThePromise: what Bootstrap accepted is known after a restart
+// of machined, and forgotten once etcd works.
+func TestMarker(t *testing.T) {
+	st, err := store.New(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := New(st, slog.New(slog.NewTextHandler(io.Discard, nil)))
+	m.dataDir = filepath.Join(t.TempDir(), "etcd")
+	m.marker = m.dataDir + ".bootstrap"
+	if m.hasData() || exists(m.marker) {
+		t.Fatal("a new node has data")
+	}
+	if err := writeMarker(m.marker); err != nil {
+		t.Fatal(err)
+	}
+	if !exists(m.marker) {
+		t.Error("the marker is not on disk")
+	}
+	if err := os.MkdirAll(filepath.Join(m.dataDir, "member"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if !m.hasData() {
+		t.Error("a member's folder is not seen")
+	}
+	if err := m.Bootstrap(t.Context()); err == nil {
+		t.Error("Bootstrap without configuration succeeded")
+	}
+}

@@ -1,0 +1,101 @@
+package machine
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"context"
+	"errors"
+	"time"
+
+	"github.com/cosi-project/runtime/pkg/safe"
+	"github.com/cosi-project/runtime/pkg/state"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/emptypb"
+
+	"talos/api/common"
+	"talos/api/machine"
+	"talos/internal/etcd"
+	"talos/internal/resources/secrets"
+)
+
+// ApplyConfiguration checks a configuration and makes it the node's.
+func (s *Server) ApplyConfiguration(ctx context.Context, req *machine.ApplyConfigurationRequest) (*machine.ApplyConfigurationResponse, error) {
+	result, err := s.Config.Apply(ctx, req.GetData(), req.GetMode(), req.GetDryRun(), req.GetTryModeTimeout().AsDuration())
+	if err != nil {
+		return nil, status.Error(codes.InvalidArgument, err.Error())
+	}
+	details := result.Details
+	if req.GetDryRun() {
+		details = result.Details + "\n" + result.Diff
+	}
+	return &machine.ApplyConfigurationResponse{Messages: []*machine.ApplyConfiguration{{
+		Warnings: result.Warnings, Mode: result.Mode, ModeDetails: details,
+	}}}, nil
+}
+
+// Bootstrap starts etcd's cluster on this node, once.
+func (s *Server) Bootstrap(ctx context.Context, req *machine.BootstrapRequest) (*machine.BootstrapResponse, error) {
+	if req.GetRecoverEtcd() {
+		return nil, status.Error(codes.Unimplemented, "bootstrap: recovery from a snapshot is not available in this version; a new cluster can be bootstrapped without it")
+	}
+	err := s.Etcd.Bootstrap(ctx)
+	switch {
+	case errors.Is(err, etcd.ErrAlreadyBootstrapped):
+		return nil, status.Error(codes.AlreadyExists, err.Error())
+	case errors.Is(err, etcd.ErrNotControlPlane), errors.Is(err, etcd.ErrNoConfiguration):
+		return nil, status.Error(codes.FailedPrecondition, err.Error())
+	case err != nil:
+		return nil, err
+	}
+	return &machine.BootstrapResponse{Messages: []*machine.Bootstrap{{}}}, nil
+}
+
+// Reboot stops everything and starts the machine again.
+func (s *Server) Reboot(ctx context.Context, req *machine.RebootRequest) (*machine.RebootResponse, error) {
+	actor, err := s.Power.Reboot(ctx, req.GetMode())
+	if err != nil {
+		return nil, err
+	}
+	return &machine.RebootResponse{Messages: []*machine.Reboot{{ActorId: actor}}}, nil
+}
+
+// Shutdown stops everything and turns the machine off.
+func (s *Server) Shutdown(ctx context.Context, req *machine.ShutdownRequest) (*machine.ShutdownResponse, error) {
+	actor, err := s.Power.Shutdown(ctx, req.GetForce())
+	if err != nil {
+		return nil, err
+	}
+	return &machine.ShutdownResponse{Messages: []*machine.Shutdown{{ActorId: actor}}}, nil
+}
+
+// Kubeconfig streams a gzipped tar with the administrator's kubeconfig.
+func (s *Server) Kubeconfig(_ *emptypb.Empty, stream grpc.ServerStreamingServer[common.Data]) error {
+	res, err := safe.StateGetByID[*secrets.KubernetesSecrets](stream.Context(), s.State, "k8s-secrets")
+	if state.IsNotFoundError(err) {
+		return status.Error(codes.FailedPrecondition, "kubeconfig: this node has no Kubernetes CA; ask a control plane node that is configured")
+	} else if err != nil {
+		return err
+	}
+	archive, err := tarOf("kubeconfig", []byte(res.TypedSpec().AdminKubeconfig))
+	if err != nil {
+		return err
+	}
+	return sendBytes(bytes.NewReader(archive), stream)
+}
+
+// tarOf makes a gzipped tar of one file.
+func tarOf(name string, content []byte) ([]byte, error) {
+	var buf bytes.Buffer
+	zip := gzip.NewWriter(&buf)
+	out := tar.NewWriter(zip)
+	header := &tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: 0o600, Size: int64(len(content)), ModTime: time.Now()}
+	err := out.WriteHeader(header)
+	if err == nil {
+		_, err = out.Write(content)
+	}
+	err = errors.Join(err, out.Close(), zip.Close())
+	return buf.Bytes(), err
+}
