@@ -1,0 +1,136 @@
+package config
+
+import (
+	"strings"
+)
+
+// around is how many unchanged lines a difference shows around changed ones.
+const around = 3
+
+// maxTable bounds the table that differences are found with; beyond it, the
+// part that differs is shown as replaced.
+const maxTable = 4 << 20
+
+// Diff shows what leads from one configuration to another, line by line: a
+// minus before what goes, a plus before what comes. Secrets are never shown,
+// only that they changed. Equal configurations give nothing.
+func Diff(from, to *Config) string {
+	m := newMarks()
+	a, errA := redactWith(from, m.name).Bytes()
+	b, errB := redactWith(to, m.name).Bytes()
+	if errA != nil || errB != nil {
+		return "the difference cannot be shown\n"
+	}
+	var out strings.Builder
+	for _, l := range shorten(diffLines(lines(a), lines(b))) {
+		out.WriteString(m.strip(l) + "\n")
+	}
+	return out.String()
+}
+
+func lines(text []byte) []string {
+	return strings.Split(strings.TrimSuffix(string(text), "\n"), "\n")
+}
+
+// diffLines gives every line, with "-", "+" or " " before it.
+func diffLines(a, b []string) []string {
+	head := 0
+	for head < len(a) && head < len(b) && a[head] == b[head] {
+		head++
+	}
+	tail := 0
+	for tail < len(a)-head && tail < len(b)-head && a[len(a)-1-tail] == b[len(b)-1-tail] {
+		tail++
+	}
+	out := prefixed(" ", a[:head])
+	out = append(out, middle(a[head:len(a)-tail], b[head:len(b)-tail])...)
+	return append(out, prefixed(" ", a[len(a)-tail:])...)
+}
+
+func middle(a, b []string) []string {
+	if (len(a)+1)*(len(b)+1) > maxTable {
+		return append(prefixed("-", a), prefixed("+", b)...)
+	}
+	// common[i][j] is the length of the longest common part of a[i:] and b[j:].
+	common := make([][]int, len(a)+1)
+	for i := range common {
+		common[i] = make([]int, len(b)+1)
+	}
+	for i := len(a) - 1; i >= 0; i-- {
+		for j := len(b) - 1; j >= 0; j-- {
+			if a[i] == b[j] {
+				common[i][j] = common[i+1][j+1] + 1
+			} else {
+				common[i][j] = max(common[i+1][j], common[i][j+1])
+			}
+		}
+	}
+	var out []string
+	i, j := 0, 0
+	for i < len(a) && j < len(b) {
+		switch {
+		case a[i] == b[j]:
+			out = append(out, " "+a[i])
+			i, j = i+1, j+1
+		case common[i+1][j] >= common[i][j+1]:
+			out = append(out, "-"+a[i])
+			i++
+		default:
+			out = append(out, "+"+b[j])
+			j++
+		}
+	}
+	return append(append(out, prefixed("-", a[i:])...), prefixed("+", b[j:])...)
+}
+
+func prefixed(with string, list []string) []string {
+	var out []string
+	for _, l := range list {
+		out = append(out, with+l)
+	}
+	return out
+}
+
+// shorten keeps changed lines, the lines around them, and above them the keys
+// that they lie in.
+func shorten(all []string) []string {
+	keep := make([]bool, len(all))
+	for i, l := range all {
+		if l[0] == ' ' {
+			continue
+		}
+		for j := max(0, i-around); j <= min(len(all)-1, i+around); j++ {
+			keep[j] = true
+		}
+		parents(all, i, keep)
+	}
+	var out []string
+	gap := false
+	for i, l := range all {
+		if !keep[i] {
+			gap = true
+			continue
+		}
+		if gap && len(out) > 0 {
+			out = append(out, " …")
+		}
+		gap = false
+		out = append(out, l)
+	}
+	return out
+}
+
+// parents marks the lines above i that open what i lies in.
+func parents(all []string, i int, keep []bool) {
+	depth := indent(all[i])
+	for j := i - 1; j >= 0 && depth > 0; j-- {
+		if d := indent(all[j]); d < depth && strings.TrimSpace(all[j][1:]) != "" {
+			keep[j] = true
+			depth = d
+		}
+	}
+}
+
+func indent(line string) int {
+	return len(line) - 1 - len(strings.TrimLeft(line[1:], " "))
+}
