@@ -27,8 +27,8 @@ const (
 const (
 	ConfigFile = "/system/etc/cri/config.toml"
 	// Root is where it keeps images, on EPHEMERAL.
-	Root  = "/var/lib/containerd"
-	state = "/run/containerd"
+	Root     = "/var/lib/containerd"
+	stateDir = "/run/containerd"
 )
 
 // snapshotters are all that containerd has built in; an instance gets one.
@@ -85,7 +85,7 @@ const maxDownloads = 6
 // Config is the configuration of Kubernetes's containerd.
 func Config(o Options) string {
 	var b strings.Builder
-	writeHead(&b, Root, state, layout.CRISocket, without(unneeded, o.Snapshotter))
+	writeHead(&b, Root, stateDir, layout.CRISocket, without(unneeded, o.Snapshotter))
 	fmt.Fprintf(&b, `
 [plugins.'io.containerd.cri.v1.images']
   snapshotter = %s

@@ -1,0 +1,168 @@
+package cri
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+
+	"github.com/cosi-project/runtime/pkg/controller"
+	"github.com/cosi-project/runtime/pkg/resource"
+	"github.com/cosi-project/runtime/pkg/safe"
+	"github.com/cosi-project/runtime/pkg/state"
+
+	"talos/config"
+	"talos/internal/containers"
+	"talos/internal/reconcile"
+	configres "talos/internal/resources/config"
+	"talos/internal/resources/cri"
+)
+
+// RegistriesID is the id of the one RegistryConfig.
+const RegistriesID = resource.ID("registries")
+
+// ControllerOptions are what the controllers need of the rest.
+type ControllerOptions struct {
+	Log *slog.Logger
+	// Restart restarts the CRI containerd; pods go on running. It is called
+	// when credentials change, which containerd reads only at its start.
+	Restart func(ctx context.Context) error
+	// Dir is containers.HostsDir, AuthFile containers.AuthFile; tests bend them.
+	Dir, AuthFile string
+}
+
+// Controllers makes the package's controllers.
+func Controllers(o ControllerOptions) []controller.Controller {
+	if o.Dir == "" {
+		o.Dir, o.AuthFile = containers.HostsDir, containers.AuthFile
+	}
+	return []controller.Controller{
+		&reconcile.Controller{
+			ID:    "cri.RegistriesConfigController",
+			Reads: []controller.Input{reconcile.Input(configres.Namespace, configres.MachineConfigType)},
+			Makes: []controller.Output{{Type: cri.RegistryConfigType, Kind: controller.OutputExclusive}},
+			Log:   o.Log,
+			Do:    publishRegistries,
+		},
+		&reconcile.Controller{
+			ID:    "cri.RegistriesFileController",
+			Reads: []controller.Input{reconcile.Input(cri.Namespace, cri.RegistryConfigType)},
+			Log:   o.Log,
+			Do:    o.writeRegistries,
+		},
+	}
+}
+
+// publishRegistries turns the configuration into a RegistryConfig.
+func publishRegistries(ctx context.Context, r controller.Runtime) error {
+	mc, err := safe.ReaderGetByID[*configres.MachineConfig](ctx, r, configres.ActiveID)
+	if state.IsNotFoundError(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	cfg, _, err := config.Load("configuration", []byte(mc.TypedSpec().Document))
+	if err != nil {
+		return err
+	}
+	return safe.WriterModify(ctx, r, cri.NewRegistryConfig(RegistriesID), func(res *cri.RegistryConfig) error {
+		*res.TypedSpec() = FromConfig(cfg.Machine.Registries)
+		return nil
+	})
+}
+
+// writeRegistries makes the files what the RegistryConfig says.
+func (o ControllerOptions) writeRegistries(ctx context.Context, r controller.Runtime) error {
+	res, err := safe.ReaderGetByID[*cri.RegistryConfig](ctx, r, RegistriesID)
+	if state.IsNotFoundError(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if err := writeTree(o.Dir, Files(*res.TypedSpec())); err != nil {
+		return fmt.Errorf("write registry settings: %w", err)
+	}
+	auths, err := json.Marshal(credentialsOf(*res.TypedSpec()))
+	if err != nil {
+		return err
+	}
+	before, err := os.ReadFile(o.AuthFile)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if string(before) == string(auths) || before == nil && string(auths) == "{}" {
+		return nil
+	}
+	if err := writeFile(o.AuthFile, auths); err != nil {
+		return err
+	}
+	return o.Restart(ctx)
+}
+
+// writeTree makes files the only ones below dir.
+func writeTree(dir string, files map[string]string) error {
+	for _, path := range sorted(files) {
+		if err := writeFile(filepath.Join(dir, path), []byte(files[path])); err != nil {
+			return err
+		}
+	}
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		rel, err := filepath.Rel(dir, path)
+		if err != nil {
+			return err
+		}
+		if _, wanted := files[rel]; !wanted {
+			return os.Remove(path)
+		}
+		return nil
+	})
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// writeFile replaces a file whole, and only if it differs; it may be secret.
+func writeFile(path string, content []byte) error {
+	if have, err := os.ReadFile(path); err == nil && string(have) == string(content) {
+		return nil
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return err
+	}
+	if err := os.WriteFile(path+".new", content, 0o600); err != nil {
+		return err
+	}
+	return os.Rename(path+".new", path)
+}
+
+// WriteSystemConfig writes the configuration of the OS's own containerd.
+func WriteSystemConfig() error {
+	return writeFile(SystemConfigFile, []byte(SystemConfig()))
+}
+
+// WriteConfig writes the configuration of the CRI containerd, by what the node
+// can do and the registries in st.
+func WriteConfig(ctx context.Context, st state.State, log *slog.Logger, restrictOOM bool) error {
+	snapshotter, why := ChooseSnapshotter(Root)
+	if why != nil {
+		log.Warn("overlayfs does not work here, images will take more room", "dir", Root, "err", why)
+	}
+	o := Options{SandboxImage: config.PauseImage(), Snapshotter: snapshotter, RestrictOOM: restrictOOM}
+	res, err := safe.StateGetByID[*cri.RegistryConfig](ctx, st, RegistriesID)
+	if err == nil {
+		o.Auths = authsOf(*res.TypedSpec())
+	} else if !state.IsNotFoundError(err) {
+		return err
+	}
+	return writeFile(ConfigFile, []byte(Config(o)))
+}
