@@ -18,7 +18,7 @@ import (
 
 // Commands makes the commands of this package.
 func Commands(a *cli.App) []*cobra.Command {
-	return []*cobra.Command{configCommand(a), completionCommand(a)}
+	return []*cobra.Command{configCommand(a), genCommand(a), validateCommand(a), completionCommand(a)}
 }
 
 func configCommand(a *cli.App) *cobra.Command {

@@ -70,7 +70,7 @@ func readManifest(a *cli.App, file string, patches []string) ([]byte, error) {
 	if err != nil || len(patches) == 0 {
 		return data, err
 	}
-	return nil, nil
+	return cli.Patch(data, patches)
 }
 
 func apply(ctx context.Context, a *cli.App, format cli.Format, request *machine.ApplyConfigurationRequest) error {
