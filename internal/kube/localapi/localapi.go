@@ -111,12 +111,14 @@ func Controller(log *slog.Logger) controller.Controller {
 }
 
 func readyCheck(kubeconfig string) func(context.Context) error {
-	return func(ctx context.Context) error {
-		c, err := api.New([]byte(kubeconfig))
-		if err != nil {
-			return err
+	var client *api.Client
+	return func(ctx context.Context) (err error) {
+		if client == nil {
+			if client, err = api.New([]byte(kubeconfig)); err != nil {
+				return err
+			}
 		}
-		return c.Ready(ctx)
+		return client.Ready(ctx)
 	}
 }
 

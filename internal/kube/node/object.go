@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"sync"
+	"time"
 
 	"github.com/cosi-project/runtime/pkg/controller"
 	"github.com/cosi-project/runtime/pkg/resource"
@@ -90,8 +91,9 @@ func (w *watcher) ensure(ctx context.Context, r controller.Runtime, log *slog.Lo
 	if err != nil {
 		return "", false, err
 	}
-	if kubeconfig == nil {
+	if kubeconfig == nil { // a worker's kubelet has not got its certificate yet, and no resource says when
 		w.task.Stop()
+		time.AfterFunc(2*time.Second, r.QueueReconcile)
 		return "", false, nil
 	}
 	w.task.Ensure(ctx, log, node+"\n"+string(kubeconfig), func(ctx context.Context) error {

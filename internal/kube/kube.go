@@ -1,0 +1,129 @@
+// Package kube is Kubernetes on this node: the control plane's static pods, the
+// kubelet, the objects that make a cluster of them, and this machine's Node.
+//
+// It wires the packages below it, each of which owns one of these; it owns
+// nothing itself. Certificates are made by internal/secrets, etcd is
+// internal/etcd's.
+package kube
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+
+	"github.com/cosi-project/runtime/pkg/controller"
+	"github.com/cosi-project/runtime/pkg/safe"
+	"github.com/cosi-project/runtime/pkg/state"
+	"golang.org/x/sys/unix"
+
+	"talos/config"
+	"talos/internal/kube/controlplane"
+	"talos/internal/kube/csr"
+	"talos/internal/kube/kubelet"
+	"talos/internal/kube/localapi"
+	"talos/internal/kube/manifest"
+	"talos/internal/kube/node"
+	"talos/internal/kube/reconcile"
+	"talos/internal/linux/caps"
+	resconfig "talos/internal/resources/config"
+	"talos/internal/resources/secrets"
+	"talos/internal/service"
+)
+
+// ErrNotControlPlane says that only control plane nodes can do what was asked.
+var ErrNotControlPlane = errors.New("this node is not a control plane node or has no certificates yet")
+
+// Services restarts services; *service.Supervisor does.
+type Services interface {
+	Restart(ctx context.Context, id string) error
+}
+
+// Options are what the controllers need of their surroundings.
+type Options struct {
+	Log      *slog.Logger
+	Services Services
+	// Root is put before the paths of static pods and their secrets; "" on a
+	// node.
+	Root string
+	// Pull, if set, fetches an image into the containerd of Kubernetes, so that
+	// pods find theirs when they start.
+	Pull func(ctx context.Context, image string) error
+}
+
+// Controllers are all controllers of Kubernetes on this node.
+func Controllers(o Options) []controller.Controller {
+	all := []controller.Controller{localapi.Controller(o.Log), csr.Controller(o.Log)}
+	all = append(all, controlplane.Controllers(controlplane.Options{Log: o.Log, Root: o.Root, LocalServer: localServer})...)
+	all = append(all, node.Controllers(node.Options{Log: o.Log, Kubeconfig: kubeconfig})...)
+	all = append(all, kubelet.Controllers(kubelet.Options{Log: o.Log, Surroundings: surroundings(), Restart: o.Services.Restart})...)
+	all = append(all, manifest.Controllers(o.Log)...)
+	if o.Pull != nil {
+		all = append(all, pullController(o))
+	}
+	return all
+}
+
+// KubeletService is the kubelet as a service.
+func KubeletService(st state.State) service.Definition {
+	return kubelet.Service(st, surroundings(), func(ctx context.Context, st state.State) (string, error) {
+		mc, err := safe.StateGetByID[*resconfig.MachineConfig](ctx, st, resconfig.ActiveID)
+		if err != nil {
+			return "", err
+		}
+		cfg, _, err := config.Load("machine configuration", mc.TypedSpec().Document)
+		if err != nil {
+			return "", err
+		}
+		return localapi.Address(cfg), nil
+	})
+}
+
+// AdminKubeconfig is the kubeconfig that users administer the cluster with.
+func AdminKubeconfig(ctx context.Context, st state.State) ([]byte, error) {
+	sec, err := safe.StateGetByID[*secrets.KubernetesSecrets](ctx, st, "k8s-secrets")
+	if state.IsNotFoundError(err) || err == nil && sec.TypedSpec().AdminKubeconfig == "" {
+		return nil, ErrNotControlPlane
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read kubernetes secrets: %w", err)
+	}
+	return []byte(sec.TypedSpec().AdminKubeconfig), nil
+}
+
+// surroundings looks at where we run.
+func surroundings() kubelet.Surroundings {
+	// Not knowing is as not having: scores are then left as they are.
+	lower, _ := caps.Has(unix.CAP_SYS_RESOURCE)
+	return kubelet.Surroundings{Container: os.Getenv("PLATFORM") == "container", LowerOOMScore: lower}
+}
+
+func localServer(ctx context.Context, r controller.Reader) (string, error) {
+	cfg, err := reconcile.Config(ctx, r)
+	if err != nil || cfg == nil {
+		return "", err
+	}
+	return localapi.Address(cfg), nil
+}
+
+// kubeconfig is the administrator's on a control plane node, the kubelet's own
+// on a worker once it has one.
+func kubeconfig(ctx context.Context, r controller.Reader) ([]byte, error) {
+	sec, err := reconcile.Get[*secrets.KubernetesSecrets](ctx, r, "k8s-secrets")
+	if err != nil {
+		return nil, err
+	}
+	if sec != nil && sec.TypedSpec().LocalhostAdminKubeconfig != "" {
+		return []byte(sec.TypedSpec().LocalhostAdminKubeconfig), nil
+	}
+	cfg, err := reconcile.Config(ctx, r)
+	if err != nil || cfg == nil || controlplane.IsControlPlane(cfg) {
+		return nil, err
+	}
+	data, err := os.ReadFile(kubelet.KubeconfigFile)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	return data, err
+}
