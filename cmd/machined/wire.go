@@ -9,14 +9,20 @@ import (
 	"github.com/cosi-project/runtime/pkg/controller/runtime/options"
 	"github.com/cosi-project/runtime/pkg/state"
 
-	"talos/api/machine"
+	machineapi "talos/api/machine"
 	"talos/internal/configstore"
+	"talos/internal/containers"
 	"talos/internal/cri"
+	"talos/internal/etcd"
+	"talos/internal/kube"
 	"talos/internal/layout"
+	"talos/internal/machine"
 	"talos/internal/netconfig"
 	"talos/internal/secrets"
+	"talos/internal/service"
 	"talos/internal/status"
 	"talos/internal/store"
+	"talos/internal/trustd/signer"
 )
 
 // wire puts the parts of machined together and starts them, what takes longest
@@ -31,11 +37,14 @@ func (n *node) wire(ctx context.Context, st state.State, tasks *group) error {
 	tasks.Go("store", func(ctx context.Context) error { return store.Serve(ctx, st, layout.StoreSocket, n.log) })
 
 	cfg := configstore.New(st, n.log, func(ctx context.Context) error {
-		_, err := n.sequence.Reboot(ctx, machine.RebootRequest_DEFAULT)
+		_, err := n.sequence.Reboot(ctx, machineapi.RebootRequest_DEFAULT)
 		return err
 	})
 	keeper := status.New()
-	rt, err := n.controllers(st, keeper)
+	member := etcd.New(st, n.log)
+	events := machine.NewEvents()
+	n.publish(events, keeper)
+	rt, err := n.controllers(st, keeper, member)
 	if err != nil {
 		return err
 	}
@@ -47,9 +56,18 @@ func (n *node) wire(ctx context.Context, st state.State, tasks *group) error {
 		}
 		return err
 	})
+	tasks.Go("api", func(ctx context.Context) error { return n.serveAPI(ctx, st, rt, cfg, member, events) })
+	tasks.Go("signer", func(ctx context.Context) error { return signer.Serve(ctx, st, n.log) })
+	late := []service.Definition{itself()}
 	for _, d := range daemons(st) {
-		n.services.Add(d.service())
-		if err := n.services.Start(ctx, d.name); err != nil {
+		late = append(late, d.service())
+	}
+	etcdService := member.Service()
+	etcdService.Wait = allOf(func(ctx context.Context) error { return onControlPlane(ctx, st) }, etcdService.Wait)
+	late = append(late, etcdService, kube.KubeletService(st))
+	for _, d := range late {
+		n.services.Add(d)
+		if err := n.services.Start(ctx, d.ID); err != nil {
 			return err
 		}
 	}
@@ -57,7 +75,7 @@ func (n *node) wire(ctx context.Context, st state.State, tasks *group) error {
 }
 
 // controllers makes the runtime with every controller of machined.
-func (n *node) controllers(st state.State, keeper *status.Machine) (*runtime.Runtime, error) {
+func (n *node) controllers(st state.State, keeper *status.Machine, member *etcd.Member) (*runtime.Runtime, error) {
 	rt, err := runtime.NewRuntime(st, zapLogger(n.log), options.WithMetrics(false))
 	if err != nil {
 		return nil, fmt.Errorf("controller runtime: %w", err)
@@ -68,6 +86,8 @@ func (n *node) controllers(st state.State, keeper *status.Machine) (*runtime.Run
 		netconfig.Controllers(netconfig.Options{Log: n.log}),
 		secrets.Controllers(secrets.Options{Log: n.log}),
 		cri.Controllers(cri.ControllerOptions{Log: n.log, Restart: restartCRI}),
+		member.Controllers(),
+		kube.Controllers(kube.Options{Log: n.log, Services: n.services, Pull: n.pull}),
 	} {
 		for _, c := range family {
 			if err := rt.RegisterController(c); err != nil {
@@ -76,4 +96,22 @@ func (n *node) controllers(st state.State, keeper *status.Machine) (*runtime.Run
 		}
 	}
 	return rt, nil
+}
+
+// pull fetches an image for pods.
+func (n *node) pull(ctx context.Context, image string) error {
+	_, err := n.pods.Pull(ctx, containers.CRI, layout.KubeNamespace, image)
+	return err
+}
+
+// allOf waits for one after the other.
+func allOf(waits ...func(context.Context) error) func(context.Context) error {
+	return func(ctx context.Context) error {
+		for _, wait := range waits {
+			if err := wait(ctx); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
 }

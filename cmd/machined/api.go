@@ -1,0 +1,149 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"github.com/cosi-project/runtime/api/v1alpha1"
+	"github.com/cosi-project/runtime/pkg/controller"
+	"github.com/cosi-project/runtime/pkg/controller/runtime"
+	"github.com/cosi-project/runtime/pkg/state"
+	"github.com/cosi-project/runtime/pkg/state/protobuf/server"
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
+
+	"talos/api/common"
+	"talos/api/inspect"
+	machineapi "talos/api/machine"
+	"talos/internal/authz"
+	"talos/internal/configstore"
+	"talos/internal/etcd"
+	"talos/internal/layout"
+	"talos/internal/linux/peercred"
+	"talos/internal/machine"
+	runtimeres "talos/internal/resources/runtime"
+	"talos/internal/sequence"
+	"talos/internal/service"
+	"talos/internal/status"
+	"talos/internal/store"
+)
+
+// maxMessage bounds what a caller may send, a configuration at the most.
+const maxMessage = 32 << 20
+
+// serveAPI answers for this node on its socket, for routerd alone.
+func (n *node) serveAPI(ctx context.Context, st state.State, rt *runtime.Runtime, cfg *configstore.Store, member *etcd.Member, events *machine.Events) error {
+	platform := "metal"
+	if n.boot.Container {
+		platform = "container"
+	}
+	api, err := machine.New(machine.Options{
+		State: st, Services: n.services.External(), Logs: n.logs, Containers: n.pods, Config: cfg, Etcd: member,
+		Power: n.sequence, Events: events, Graph: graph(rt), Platform: platform, Log: n.log,
+	})
+	if err != nil {
+		return err
+	}
+	// Without a configuration there is nobody to ask: readers may then apply one.
+	unconfigured := authz.WithMaintenance(func() bool { return cfg.Active() == nil })
+	srv := grpc.NewServer(
+		grpc.Creds(peercred.Credentials(layout.RouterUID)),
+		grpc.MaxRecvMsgSize(maxMessage),
+		grpc.SharedWriteBuffer(true),
+		grpc.ChainUnaryInterceptor(authz.UnaryServerInterceptor(unconfigured)),
+		grpc.ChainStreamInterceptor(authz.StreamServerInterceptor(unconfigured)),
+	)
+	api.Register(srv)
+	v1alpha1.RegisterStateServer(srv, server.NewState(state.Filter(st, authz.ResourceRule(store.Types()))))
+	listener, err := peercred.Listen(layout.MachineSocket)
+	if err != nil {
+		return fmt.Errorf("API: listen on %s: %w", layout.MachineSocket, err)
+	}
+	stop := context.AfterFunc(ctx, srv.Stop)
+	defer stop()
+	return srv.Serve(listener)
+}
+
+// graph tells which controllers read and write what.
+func graph(rt *runtime.Runtime) func() ([]*inspect.ControllerDependencyEdge, error) {
+	kinds := map[controller.DependencyEdgeType]inspect.DependencyEdgeType{
+		controller.EdgeOutputExclusive: inspect.DependencyEdgeType_OUTPUT_EXCLUSIVE, controller.EdgeOutputShared: inspect.DependencyEdgeType_OUTPUT_SHARED,
+		controller.EdgeInputStrong: inspect.DependencyEdgeType_INPUT_STRONG, controller.EdgeInputWeak: inspect.DependencyEdgeType_INPUT_WEAK,
+		controller.EdgeInputDestroyReady: inspect.DependencyEdgeType_INPUT_DESTROY_READY,
+	}
+	return func() ([]*inspect.ControllerDependencyEdge, error) {
+		g, err := rt.GetDependencyGraph()
+		if err != nil {
+			return nil, err
+		}
+		var out []*inspect.ControllerDependencyEdge
+		for _, e := range g.Edges {
+			out = append(out, &inspect.ControllerDependencyEdge{
+				ControllerName: e.ControllerName, EdgeType: kinds[e.EdgeType],
+				ResourceNamespace: e.ResourceNamespace, ResourceType: e.ResourceType, ResourceId: e.ResourceID,
+			})
+		}
+		return out, nil
+	}
+}
+
+// publish turns what services and sequences do into events, and the sequences
+// into the machine's stage.
+func (n *node) publish(events *machine.Events, keeper *status.Machine) {
+	n.services.OnEvent(func(id string, e service.Event) {
+		events.Publish(&machineapi.ServiceStateEvent{Service: id, Message: e.Message, Action: action(e.State)}, "")
+	})
+	n.sequence.OnEvent(func(e sequence.Event) {
+		switch e.Sequence {
+		case "reboot":
+			keeper.SetStage(runtimeres.StageRebooting)
+		case "shutdown":
+			keeper.SetStage(runtimeres.StageShuttingDown)
+		}
+		events.Publish(sequenceEvent(e), "")
+	})
+}
+
+// sequenceEvent is the beginning or the end of a sequence or of its phase.
+func sequenceEvent(e sequence.Event) proto.Message {
+	if e.Phase != "" {
+		action := machineapi.PhaseEvent_START
+		if e.Done {
+			action = machineapi.PhaseEvent_STOP
+		}
+		return &machineapi.PhaseEvent{Phase: e.Phase, Action: action}
+	}
+	out := &machineapi.SequenceEvent{Sequence: e.Sequence, Action: machineapi.SequenceEvent_START}
+	if e.Done {
+		out.Action = machineapi.SequenceEvent_STOP
+	}
+	if e.Err != nil {
+		out.Error = &common.Error{Code: common.Code_FATAL, Message: e.Err.Error()}
+	}
+	return out
+}
+
+// action is the wire's number of a service's state.
+func action(state string) machineapi.ServiceStateEvent_Action {
+	return map[string]machineapi.ServiceStateEvent_Action{
+		service.StateInitialized: machineapi.ServiceStateEvent_INITIALIZED, service.StatePreparing: machineapi.ServiceStateEvent_PREPARING,
+		service.StateWaiting: machineapi.ServiceStateEvent_WAITING, service.StateStarting: machineapi.ServiceStateEvent_STARTING,
+		service.StateRunning: machineapi.ServiceStateEvent_RUNNING, service.StateStopping: machineapi.ServiceStateEvent_STOPPING,
+		service.StateFinished: machineapi.ServiceStateEvent_FINISHED, service.StateFailed: machineapi.ServiceStateEvent_FAILED,
+		service.StateSkipped: machineapi.ServiceStateEvent_SKIPPED,
+	}[state]
+}
+
+// itself is machined in the list of services: it runs as long as anything does.
+func itself() service.Definition {
+	return service.Definition{ID: "machined", Runner: forever{}}
+}
+
+type forever struct{}
+
+func (forever) Run(ctx context.Context, _ io.Writer, started func(pid int)) error {
+	started(1)
+	<-ctx.Done()
+	return nil
+}
