@@ -18,7 +18,6 @@ import (
 	"github.com/cosi-project/runtime/pkg/state"
 
 	"talos/internal/reconcile"
-	"talos/internal/resources/cluster"
 	"talos/internal/resources/files"
 	"talos/internal/resources/network"
 )
@@ -165,32 +164,21 @@ func writeFile(path string, contents []byte, mode os.FileMode) error {
 	return os.Rename(tmp, path)
 }
 
-// defaultHostname names the node after its identity where nobody else does.
+// defaultHostname names the node after its machine-id(5), which lasts as long
+// as STATE does, where nobody else gives it a name.
 func defaultHostname(o Options) controller.Controller {
 	c := &reconcile.Controller{ID: "network.DefaultHostnameController", Log: o.Log}
-	c.Reads = []controller.Input{
-		reconcile.Input(cluster.Namespace, cluster.IdentityType), reconcile.Input(network.Namespace, network.HardwareAddressType),
-	}
 	c.Makes = reconcile.Shared(network.HostnameSpecType)
 	c.Do = func(ctx context.Context, r controller.Runtime) error {
-		ids, err := reconcile.Specs[*cluster.Identity](ctx, r, cluster.NewIdentity("").Metadata())
+		id, err := os.ReadFile(filepath.Join(o.EtcDir, "machine-id"))
 		if err != nil {
-			return err
-		}
-		hardware, err := get[*network.HardwareAddress](ctx, r, network.NewHardwareAddress(network.FirstID))
-		if err != nil {
-			return err
-		}
-		want := map[resource.ID]network.HostnameSpecSpec{}
-		switch {
-		case len(ids) > 0 && ids[0].NodeID != "":
-			want["default/hostname"] = network.HostnameSpecSpec{Hostname: stableName(ids[0].NodeID), Layer: network.LayerDefault}
-		case hardware != nil:
-			want["default/hostname"] = network.HostnameSpecSpec{Hostname: stableName(hardware.HardwareAddr.String()), Layer: network.LayerDefault}
+			return fmt.Errorf("default host name: %w", err)
 		}
 		return reconcile.Output(ctx, r, c.Name(), func(id resource.ID) *network.HostnameSpec {
 			return network.NewHostnameSpec(network.ConfigNamespace, id)
-		}, want, nil)
+		}, map[resource.ID]network.HostnameSpecSpec{
+			"default/hostname": {Hostname: stableName(strings.TrimSpace(string(id))), Layer: network.LayerDefault},
+		}, nil)
 	}
 	return c
 }

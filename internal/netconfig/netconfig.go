@@ -21,7 +21,6 @@ import (
 	"github.com/cosi-project/runtime/pkg/resource"
 	"github.com/cosi-project/runtime/pkg/safe"
 	"github.com/cosi-project/runtime/pkg/state"
-	"go.yaml.in/yaml/v3"
 	"golang.org/x/sys/unix"
 
 	"talos/config"
@@ -145,11 +144,11 @@ func machineConfig(ctx context.Context, r controller.Reader) (*config.Config, er
 	if err != nil {
 		return nil, err
 	}
-	var cfg config.Config
-	if err := yaml.Unmarshal(mc.TypedSpec().Document, &cfg); err != nil {
+	cfg, _, err := config.Load("machine configuration", mc.TypedSpec().Document)
+	if err != nil {
 		return nil, fmt.Errorf("decode the machine configuration: %w", err)
 	}
-	return &cfg, nil
+	return cfg, nil
 }
 
 // platformController writes what the kernel's command line and the platform

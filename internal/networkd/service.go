@@ -10,6 +10,7 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	api "talos/api/network"
+	"talos/internal/authz"
 	"talos/internal/layout"
 	"talos/internal/linux/peercred"
 	"talos/internal/networkd/rtnl"
@@ -22,7 +23,8 @@ func serve(ctx context.Context, socket string) error {
 	if err != nil {
 		return fmt.Errorf("listen on %s: %w", socket, err)
 	}
-	srv := grpc.NewServer(grpc.Creds(peercred.Credentials(layout.RouterUID)))
+	srv := grpc.NewServer(grpc.Creds(peercred.Credentials(layout.RouterUID)),
+		grpc.UnaryInterceptor(authz.UnaryServerInterceptor()), grpc.StreamInterceptor(authz.StreamServerInterceptor()))
 	api.RegisterNetworkServiceServer(srv, &service{})
 	stop := context.AfterFunc(ctx, srv.Stop)
 	defer stop()

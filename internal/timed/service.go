@@ -14,6 +14,7 @@ import (
 	"github.com/cosi-project/runtime/pkg/safe"
 
 	api "talos/api/time"
+	"talos/internal/authz"
 	"talos/internal/layout"
 	"talos/internal/linux/peercred"
 	"talos/internal/resources/network"
@@ -25,7 +26,8 @@ func serve(ctx context.Context, socket string, d *daemon) error {
 	if err != nil {
 		return fmt.Errorf("listen on %s: %w", socket, err)
 	}
-	srv := grpc.NewServer(grpc.Creds(peercred.Credentials(layout.RouterUID)))
+	srv := grpc.NewServer(grpc.Creds(peercred.Credentials(layout.RouterUID)),
+		grpc.UnaryInterceptor(authz.UnaryServerInterceptor()), grpc.StreamInterceptor(authz.StreamServerInterceptor()))
 	api.RegisterTimeServiceServer(srv, &service{d: d})
 	stop := context.AfterFunc(ctx, srv.Stop)
 	defer stop()

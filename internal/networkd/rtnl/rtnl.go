@@ -174,7 +174,7 @@ func Routes() ([]Route, error) {
 	var out []Route
 	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
 		list, err := again(func() ([]netlink.Route, error) {
-			return netlink.RouteListFiltered(family, nil, 0)
+			return netlink.RouteListFiltered(family, &netlink.Route{}, 0)
 		})
 		if err != nil {
 			return nil, fmt.Errorf("list routes: %w", err)
