@@ -2,14 +2,10 @@ package main
 
 import (
 	"context"
-	"crypto/ed25519"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
-	"math/big"
+	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"testing"
@@ -18,6 +14,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"talos/client/talosconfig"
+	"talos/internal/pki"
 )
 
 func TestMain(m *testing.M) {
@@ -34,10 +31,7 @@ func TestMain(m *testing.M) {
 // cluster in $ENDPOINT and talosconfigs for it in $WORK: see writeConfigs.
 func TestScripts(t *testing.T) {
 	ours, other := newAuthority(t), newAuthority(t)
-	f := startFake(t, &tls.Config{
-		MinVersion: tls.VersionTLS13, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: ours.pool(),
-		Certificates: []tls.Certificate{ours.pair(t, template{server: true, ends: time.Hour})},
-	})
+	f := startFake(t, ours.serverTLS(t))
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata",
 		RequireExplicitExec: true,
@@ -54,18 +48,18 @@ func TestScripts(t *testing.T) {
 
 // writeConfigs makes a talosconfig for each way to meet the fake cluster.
 func writeConfigs(t *testing.T, dir, endpoint string, ours, other *authority) error {
-	admin := ours.pair(t, template{roles: "os:admin", ends: time.Hour})
+	admin := ours.issue(t, template{roles: "os:admin", ends: time.Hour})
 	for name, c := range map[string]struct {
 		trust *authority
-		pair  tls.Certificate
+		pair  pki.Pair
 	}{
 		"admin":    {ours, admin},
-		"reader":   {ours, ours.pair(t, template{roles: "os:reader", ends: time.Hour})},
-		"stranger": {ours, other.pair(t, template{roles: "os:admin", ends: time.Hour})}, // certificate of another CA
-		"mistaken": {other, admin},                                                      // trusts another CA
-		"expired":  {ours, ours.pair(t, template{roles: "os:admin", ends: -time.Hour})},
+		"reader":   {ours, ours.issue(t, template{roles: "os:reader", ends: time.Hour})},
+		"stranger": {ours, other.issue(t, template{roles: "os:admin", ends: time.Hour})}, // certificate of another CA
+		"mistaken": {other, admin},                                                       // trusts another CA
+		"expired":  {ours, ours.issue(t, template{roles: "os:admin", ends: -time.Hour})},
 	} {
-		cfg := &talosconfig.Config{Context: "demo", Contexts: map[string]*talosconfig.Context{"demo": c.trust.context(t, c.pair, endpoint)}}
+		cfg := &talosconfig.Config{Context: "demo", Contexts: map[string]*talosconfig.Context{"demo": c.trust.context(c.pair, endpoint)}}
 		if err := cfg.Save(filepath.Join(dir, name+".yaml")); err != nil {
 			return err
 		}
@@ -92,7 +86,7 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 func mode(ts *testscript.TestScript, _ bool, args []string) {
 	info, err := os.Stat(ts.MkAbs(args[1]))
 	ts.Check(err)
-	if got := "0" + big.NewInt(int64(info.Mode().Perm())).Text(8); got != args[0] {
+	if got := fmt.Sprintf("%04o", info.Mode().Perm()); got != args[0] {
 		ts.Fatalf("mode of %s is %s, want %s", args[1], got, args[0])
 	}
 }
@@ -106,10 +100,10 @@ func closedPort(t *testing.T) string {
 	return l.Addr().String()
 }
 
-// authority is a CA.
+// authority is a CA as of an hour ago, so that what it signed may be over.
 type authority struct {
-	crt *x509.Certificate
-	key ed25519.PrivateKey
+	*pki.CA
+	crt []byte
 }
 
 type template struct {
@@ -119,59 +113,50 @@ type template struct {
 }
 
 func newAuthority(t *testing.T) *authority {
-	pub, key, err := ed25519.GenerateKey(rand.Reader)
+	pair, err := pki.NewCA(pki.Ed25519, pki.Subject{Organization: []string{"talos"}}, time.Now().Add(-2*time.Hour))
 	if err != nil {
 		t.Fatal(err)
 	}
-	tmpl := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{Organization: []string{"talos"}}, IsCA: true, BasicConstraintsValid: true,
-		NotBefore: time.Now().Add(-2 * time.Hour), NotAfter: time.Now().Add(2 * time.Hour), KeyUsage: x509.KeyUsageCertSign,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, pub, key)
+	ca, err := pki.ParseCA(pair.Crt, pair.Key)
 	if err != nil {
 		t.Fatal(err)
 	}
-	crt, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &authority{crt: crt, key: key}
+	return &authority{CA: ca, crt: pair.Crt}
 }
 
-func (a *authority) pool() *x509.CertPool {
-	pool := x509.NewCertPool()
-	pool.AddCert(a.crt)
-	return pool
-}
-
-func (a *authority) pair(t *testing.T, tm template) tls.Certificate {
-	pub, key, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	tmpl := &x509.Certificate{
-		SerialNumber: big.NewInt(2), Subject: pkix.Name{Organization: []string{tm.roles}}, KeyUsage: x509.KeyUsageDigitalSignature,
-		NotBefore: time.Now().Add(-90 * time.Minute), NotAfter: time.Now().Add(tm.ends), ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
-	}
+func (a *authority) issue(t *testing.T, tm template) pki.Pair {
+	begin := time.Now().Add(-90 * time.Minute)
+	in := pki.Template{Client: !tm.server, Server: tm.server, Lifetime: 90*time.Minute + tm.ends}
 	if tm.server {
-		tmpl.ExtKeyUsage, tmpl.IPAddresses = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}, []net.IP{net.IPv4(127, 0, 0, 1)}
+		in.IPs = []netip.Addr{netip.MustParseAddr("127.0.0.1")}
+	} else {
+		in.Organization = []string{tm.roles}
 	}
-	der, err := x509.CreateCertificate(rand.Reader, tmpl, a.crt, pub, a.key)
+	pair, err := a.Issue(in, begin)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+	return pair
 }
 
-func (a *authority) context(t *testing.T, pair tls.Certificate, endpoint string) *talosconfig.Context {
-	key, err := x509.MarshalPKCS8PrivateKey(pair.PrivateKey)
+func (a *authority) context(client pki.Pair, endpoint string) *talosconfig.Context {
+	return &talosconfig.Context{
+		Endpoints: []string{endpoint}, CA: talosconfig.Encode(a.crt),
+		Crt: talosconfig.Encode(client.Crt), Key: talosconfig.Encode(client.Key),
+	}
+}
+
+// serverTLS is that of a node which lets in who has a certificate of a.
+func (a *authority) serverTLS(t *testing.T) *tls.Config {
+	pair, err := pki.TLS(a.issue(t, template{server: true, ends: time.Hour}))
 	if err != nil {
 		t.Fatal(err)
 	}
-	encode := func(kind string, der []byte) string {
-		return talosconfig.Encode(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}))
+	pool, err := pki.Pool(a.crt)
+	if err != nil {
+		t.Fatal(err)
 	}
-	return &talosconfig.Context{
-		Endpoints: []string{endpoint}, CA: encode("CERTIFICATE", a.crt.Raw), Crt: encode("CERTIFICATE", pair.Certificate[0]), Key: encode("PRIVATE KEY", key),
+	return &tls.Config{
+		MinVersion: tls.VersionTLS13, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: pool, Certificates: []tls.Certificate{pair},
 	}
 }
