@@ -150,6 +150,11 @@ func mounts(c ContainerSpec) []specs.Mount {
 			{Destination: "/sys", Type: "bind", Source: "/sys", Options: []string{"rbind", "rslave", "rw"}},
 		}
 	}
+	if c.Image == "" { // the image is read-only: its empty folders take no mount points
+		for _, dir := range []string{"/system", "/run"} {
+			usual = append(usual, specs.Mount{Destination: dir, Type: "tmpfs", Source: "tmpfs", Options: []string{"nosuid", "nodev", "noexec", "mode=755", "size=64k"}})
+		}
+	}
 	usual = slices.DeleteFunc(usual, func(m specs.Mount) bool {
 		return slices.ContainsFunc(c.Mounts, func(own specs.Mount) bool { return own.Destination == m.Destination })
 	})

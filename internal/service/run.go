@@ -81,6 +81,14 @@ func (s *Supervisor) once(ctx context.Context, u *unit) (time.Duration, error) {
 	return time.Since(began), err
 }
 
+// waitingFor makes a sentence of a reason, however far that has one already.
+func waitingFor(reason string) string {
+	for _, prefix := range []string{"waiting ", "for "} {
+		reason = strings.TrimPrefix(reason, prefix)
+	}
+	return "waiting for " + reason
+}
+
 func (s *Supervisor) running(u *unit, pid int) {
 	s.mu.Lock()
 	u.status.PID = pid
@@ -95,7 +103,7 @@ func (s *Supervisor) running(u *unit, pid int) {
 
 // waitToStart waits for dependencies, then for the service's own condition.
 func (s *Supervisor) waitToStart(ctx context.Context, u *unit) error {
-	waiting := func(reason string) { s.event(u, StateWaiting, "waiting for "+reason) }
+	waiting := func(reason string) { s.event(u, StateWaiting, waitingFor(reason)) }
 	err := s.await(ctx, func() string { return s.missingLocked(u.def.DependsOn) }, waiting)
 	if err != nil || u.def.Wait == nil {
 		return err
