@@ -56,7 +56,7 @@ check: go verify ## formatting, vet, staticcheck, generated code, unit tests: no
 verify: go
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo "not formatted:"; gofmt -l $$(git ls-files '*.go'); exit 1; } >&2
 	go vet ./...
-	go vet -tags e2e ./test/...
+	go vet -tags e2e,bench ./test/...
 	cd tools && go tool staticcheck -version >/dev/null && go build -o ../$(OUT)/bin/staticcheck honnef.co/go/tools/cmd/staticcheck
 	$(OUT)/bin/staticcheck ./...
 	@cp -r api $(OUT)/api-committed && $(MAKE) --no-print-directory generate && diff -r api $(OUT)/api-committed \
@@ -85,7 +85,7 @@ cluster: image ## a cluster "demo" on this machine (root): kubectl and talosctl 
 
 bench: image ## measure: table on standard output, JSON in _out/bench (root)
 	@mkdir -p $(OUT)/bench
-	go test -tags bench -count=1 -timeout 40m -v ./test/bench
+	go test -tags e2e,bench -count=1 -timeout 40m -v -run '^TestBench$$' ./test/e2e
 
 soak: images-soak ## long tests: also with the previous Kubernetes minor version (root)
 	E2E_KUBERNETES=1.36.3 go test -tags e2e -count=1 -timeout 60m -v -run 'TestNodeIsReady|TestServiceAnswers|TestLogsExecPortForward' ./test/e2e
