@@ -1,0 +1,52 @@
+package provision
+
+import (
+	"time"
+)
+
+// Status is how a cluster is now.
+type Status struct {
+	Supervisor int // process id; 0 when none runs
+	Nodes      []NodeStatus
+}
+
+// NodeStatus is how a node is now.
+type NodeStatus struct {
+	Node
+	State    string // one of the State constants
+	PID      int    // of its init on the host; 0 when it does not run
+	Restarts int    // lately, that it did not ask for
+	Error    string // why it could not be started
+	UsedMem  int64  // bytes
+	UsedCPU  time.Duration
+}
+
+// Status looks at the processes; it needs no supervisor.
+func (c *Cluster) Status() Status {
+	var out Status
+	s := c.dirs.readSupervisor()
+	if s.Process.Alive() {
+		out.Supervisor = s.Process.PID
+	}
+	for _, n := range c.Nodes {
+		k := c.container(n)
+		known := s.Nodes[n.Name]
+		ns := NodeStatus{Node: n, State: StateOff, Restarts: known.Restarts, Error: known.Error}
+		p, running := k.Running()
+		switch {
+		case running && out.Supervisor != 0:
+			ns.State = StateRunning
+		case running:
+			ns.State = StateUnattended
+		case out.Supervisor != 0 && known.State == StateRestarting:
+			ns.State = StateRestarting
+		}
+		if running {
+			ns.PID = p.PID
+			usage := k.Usage()
+			ns.UsedMem, ns.UsedCPU = usage.Memory, usage.CPU
+		}
+		out.Nodes = append(out.Nodes, ns)
+	}
+	return out
+}
