@@ -17,6 +17,9 @@ const (
 	maxDepth = 100
 )
 
+// maxProblems is how many problems are reported at once.
+const maxProblems = 200
+
 // decoder walks a type and a YAML tree together. It never stops at a problem.
 type decoder struct {
 	file     string
@@ -57,6 +60,9 @@ func (d *decoder) position(n *yaml.Node) Position {
 }
 
 func (d *decoder) problem(n *yaml.Node, k key, got, want string) {
+	if len(d.problems) >= maxProblems {
+		return
+	}
 	d.problems = append(d.problems, Problem{Position: d.position(n), Key: k.path, Got: got, Want: want})
 }
 
@@ -65,11 +71,13 @@ func (d *decoder) enter(n *yaml.Node, k key) *yaml.Node {
 	for n.Kind == yaml.AliasNode {
 		n = n.Alias
 	}
+	if d.budget <= 0 {
+		return nil
+	}
 	d.budget--
-	if d.budget <= 0 || d.depth >= maxDepth {
-		if d.budget == 0 || d.depth == maxDepth {
-			d.problem(n, k, "a document that is too large or nests too deep", "")
-		}
+	if d.budget == 0 || d.depth >= maxDepth {
+		d.budget = 0
+		d.problem(n, k, "a document that is too large or nests too deep", "")
 		return nil
 	}
 	if isNull(n) {
