@@ -35,14 +35,15 @@ type Manager struct {
 	dir string
 	now func() time.Time
 
-	mu   sync.Mutex // guards logs
-	logs map[string]*log
+	mu    sync.Mutex // guards the fields below
+	logs  map[string]*log
+	added chan struct{} // closed when a log is added
 }
 
 // New makes a manager of a folder, which it makes when first needed: logs can
 // be written before it is mounted only if nobody mounts over it later.
 func New(dir string) *Manager {
-	return &Manager{dir: dir, now: time.Now, logs: map[string]*log{}}
+	return &Manager{dir: dir, now: time.Now, logs: map[string]*log{}, added: make(chan struct{})}
 }
 
 // IDs lists the services that have a log, sorted.
@@ -55,6 +56,13 @@ func (m *Manager) IDs() []string {
 	}
 	slices.Sort(ids)
 	return ids
+}
+
+// Added returns what is closed when the next service gets a log.
+func (m *Manager) Added() <-chan struct{} {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.added
 }
 
 // Writer returns where a service's output goes. Each write may carry any part
@@ -82,6 +90,8 @@ func (m *Manager) open(id string) *log {
 	if l == nil {
 		l = &log{path: filepath.Join(m.dir, id+".log"), now: m.now, grown: make(chan struct{})}
 		m.logs[id] = l
+		close(m.added)
+		m.added = make(chan struct{})
 	}
 	return l
 }
