@@ -118,7 +118,7 @@ func kubeconfig(ctx context.Context, r controller.Reader) ([]byte, error) {
 		return []byte(sec.TypedSpec().LocalhostAdminKubeconfig), nil
 	}
 	cfg, err := reconcile.Config(ctx, r)
-	if err != nil || cfg == nil || controlplane.IsControlPlane(cfg) {
+	if err != nil || cfg == nil || cfg.IsControlPlane() {
 		return nil, err
 	}
 	data, err := os.ReadFile(kubelet.KubeconfigFile)

@@ -121,6 +121,31 @@ func ForConfig(c *rest.Config) (*Client, error) {
 	return &Client{Interface: dyn, rest: raw, mapper: mapper{rest: raw}}, nil
 }
 
+// Pauses between two questions whether the API is ready: short while a node
+// starts, longer when something is amiss.
+const (
+	readyPause = 100 * time.Millisecond
+	slowPause  = time.Second
+	startTime  = 2 * time.Minute
+)
+
+// AwaitReady returns when the API server is ready or ctx ends.
+func (c *Client) AwaitReady(ctx context.Context) error {
+	began := time.Now()
+	for c.Ready(ctx) != nil {
+		pause := readyPause
+		if time.Since(began) > startTime {
+			pause = slowPause
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(pause):
+		}
+	}
+	return ctx.Err()
+}
+
 // Ready asks the API server whether it is ready.
 func (c *Client) Ready(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)

@@ -13,7 +13,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
-	"os"
 
 	"github.com/cosi-project/runtime/pkg/controller"
 	"github.com/cosi-project/runtime/pkg/resource"
@@ -74,7 +73,7 @@ func settingsController(o Options) controller.Controller {
 
 func settingsStep(ctx context.Context, r controller.Runtime, _ *slog.Logger) error {
 	cfg, err := reconcile.Config(ctx, r)
-	if err != nil || cfg == nil || !IsControlPlane(cfg) {
+	if err != nil || cfg == nil || !cfg.IsControlPlane() {
 		return err
 	}
 	ip, err := reconcile.Get[*k8s.NodeIP](ctx, r, NodeIPID)
@@ -167,7 +166,7 @@ func renderStep(ctx context.Context, r controller.Runtime, log *slog.Logger, o O
 		log.Debug("control plane not rendered yet", "reason", err)
 		return nil // an incomplete input is followed by an event
 	}
-	if err := makeAuditDir(o.Root); err != nil {
+	if err := privateFolder(o.Root+AuditDir, layout.APIServerUID); err != nil {
 		return err
 	}
 	version := ""
@@ -188,13 +187,6 @@ func renderStep(ctx context.Context, r controller.Runtime, log *slog.Logger, o O
 		return err
 	}
 	return put(ctx, r, k8s.NewConfigStatus(statusID), k8s.ConfigStatusSpec{Ready: true, Version: version})
-}
-
-func makeAuditDir(root string) error {
-	if err := os.MkdirAll(root+AuditDir, 0o700); err != nil {
-		return err
-	}
-	return os.Chown(root+AuditDir, layout.APIServerUID, layout.APIServerUID)
 }
 
 func fileController(o Options) controller.Controller {
@@ -238,7 +230,7 @@ func fileStep(ctx context.Context, r controller.Runtime, o Options) error {
 		}
 		want[id] = p.TypedSpec().Pod.Values
 	}
-	if reconcile.Of(reconcile.Of(reconcile.Of(cfg.Machine).Kubelet).DisableManifestsDirectory) && !IsControlPlane(cfg) && len(want) == 0 {
+	if reconcile.Of(reconcile.Of(reconcile.Of(cfg.Machine).Kubelet).DisableManifestsDirectory) && !cfg.IsControlPlane() && len(want) == 0 {
 		return nil
 	}
 	if err := writeManifests(folder, want); err != nil {

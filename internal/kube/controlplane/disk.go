@@ -14,10 +14,7 @@ import (
 
 // writeFolder makes a folder hold exactly f, readable by uid alone.
 func writeFolder(folder string, uid int, f files) error {
-	if err := os.MkdirAll(folder, 0o700); err != nil {
-		return err
-	}
-	if err := os.Chown(folder, uid, uid); err != nil {
+	if err := privateFolder(folder, uid); err != nil {
 		return err
 	}
 	for name, data := range f {
@@ -37,6 +34,15 @@ func writeFolder(folder string, uid int, f files) error {
 		}
 	}
 	return nil
+}
+
+// privateFolder makes a folder that uid alone can enter. Those above it are for
+// everyone: each user of them has one of its own inside.
+func privateFolder(folder string, uid int) error {
+	if err := os.MkdirAll(folder, 0o755); err != nil {
+		return err
+	}
+	return errors.Join(os.Chmod(folder, 0o700), os.Chown(folder, uid, uid))
 }
 
 // writeFile replaces a file at once; one that is as it should be is left alone,

@@ -6,18 +6,11 @@ import (
 
 	"github.com/cosi-project/runtime/pkg/controller"
 
-	"talos/config"
 	"talos/internal/kube/reconcile"
 	"talos/internal/layout"
 	"talos/internal/resources/k8s"
 	"talos/internal/resources/secrets"
 )
-
-// IsControlPlane tells whether the node is one; a missing type is a worker's.
-func IsControlPlane(cfg *config.Config) bool {
-	kind := reconcile.Of(cfg.Machine).Type
-	return kind == "controlplane" || kind == "init"
-}
 
 // inputs are everything that the control plane is rendered from.
 type inputs struct {

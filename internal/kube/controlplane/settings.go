@@ -9,78 +9,17 @@ import (
 
 	"talos/config"
 	"talos/internal/kube/reconcile"
-	"talos/internal/layout"
 	"talos/internal/resources/k8s"
 	"talos/internal/resources/object"
 )
 
-// Defaults of the cluster's networks.
-const (
-	DefaultPodSubnet     = "10.244.0.0/16"
-	DefaultServiceSubnet = "10.96.0.0/12"
-	DefaultDNSDomain     = "cluster.local"
-)
-
-// Default images; upgrading Kubernetes sets the configuration's.
-const (
-	defaultAPIServerImage = "registry.k8s.io/kube-apiserver:v1.37.1"
-	defaultManagerImage   = "registry.k8s.io/kube-controller-manager:v1.37.1"
-	defaultSchedulerImage = "registry.k8s.io/kube-scheduler:v1.37.1"
-)
-
-// Port is where this node's API server listens.
-func Port(cfg *config.Config) int {
-	if p := reconcile.Of(reconcile.Of(cfg.Cluster).ControlPlane).LocalAPIServerPort; p != 0 {
-		return p
-	}
-	return layout.KubePort
-}
-
-// PodSubnets are the networks that pods get addresses of.
-func PodSubnets(cfg *config.Config) []string {
-	if s := reconcile.Of(reconcile.Of(cfg.Cluster).Network).PodSubnets; len(s) > 0 {
-		return s
-	}
-	return []string{DefaultPodSubnet}
-}
-
-// ServiceSubnets are the networks of cluster IPs.
-func ServiceSubnets(cfg *config.Config) []string {
-	if s := reconcile.Of(reconcile.Of(cfg.Cluster).Network).ServiceSubnets; len(s) > 0 {
-		return s
-	}
-	return []string{DefaultServiceSubnet}
-}
-
-// DNSDomain is the domain of the cluster's names.
-func DNSDomain(cfg *config.Config) string {
-	if d := reconcile.Of(reconcile.Of(cfg.Cluster).Network).DNSDomain; d != "" {
-		return d
-	}
-	return DefaultDNSDomain
-}
-
-// DNSAddresses are the tenth address of each service network: where the
-// cluster's name server answers.
-func DNSAddresses(cfg *config.Config) ([]string, error) {
+// Strings are addresses or subnets as resources and flags have them.
+func Strings[T fmt.Stringer](in []T) []string {
 	var out []string
-	for _, s := range ServiceSubnets(cfg) {
-		p, err := netip.ParsePrefix(s)
-		if err != nil {
-			return nil, fmt.Errorf("service subnet: %w", err)
-		}
-		a := p.Masked().Addr()
-		for range 10 {
-			a = a.Next()
-		}
-		out = append(out, a.String())
+	for _, v := range in {
+		out = append(out, v.String())
 	}
-	return out, nil
-}
-
-// Endpoint is the cluster's endpoint.
-func Endpoint(cfg *config.Config) string {
-	return reconcile.Of(reconcile.Of(cfg.Cluster).ControlPlane).Endpoint
+	return out
 }
 
 func cloudProvider(cfg *config.Config) string {
@@ -95,12 +34,12 @@ func apiServerSettings(cfg *config.Config, nodeIP netip.Addr) k8s.APIServerConfi
 	c := reconcile.Of(reconcile.Of(cfg.Cluster).APIServer)
 	extra := argValues(c.ExtraArgs)
 	s := k8s.APIServerConfigSpec{
-		Image:                or(c.Image, defaultAPIServerImage),
+		Image:                cfg.APIServerImage(),
 		CloudProvider:        cloudProvider(cfg),
-		ControlPlaneEndpoint: Endpoint(cfg),
+		ControlPlaneEndpoint: cfg.Endpoint().String(),
 		EtcdServers:          []string{"https://" + net.JoinHostPort("127.0.0.1", "2379")},
-		LocalPort:            Port(cfg),
-		ServiceCIDR:          ServiceSubnets(cfg),
+		LocalPort:            cfg.APIServerPort(),
+		ServiceCIDR:          Strings(cfg.ServiceSubnets()),
 		ExtraArgs:            extra,
 		ExtraVolumes:         volumes(c.ExtraVolumes),
 		EnvironmentVariables: c.Env,
@@ -122,10 +61,10 @@ func managerSettings(cfg *config.Config) k8s.ControllerManagerConfigSpec {
 	off := reconcile.Of(reconcile.Of(reconcile.Of(reconcile.Of(cfg.Machine).ControlPlane).ControllerManager).Disabled)
 	s := k8s.ControllerManagerConfigSpec{
 		Enabled:              !off,
-		Image:                or(c.Image, defaultManagerImage),
+		Image:                cfg.ControllerManagerImage(),
 		CloudProvider:        cloudProvider(cfg),
-		PodCIDRs:             PodSubnets(cfg),
-		ServiceCIDRs:         ServiceSubnets(cfg),
+		PodCIDRs:             Strings(cfg.PodSubnets()),
+		ServiceCIDRs:         Strings(cfg.ServiceSubnets()),
 		ExtraArgs:            argValues(c.ExtraArgs),
 		ExtraVolumes:         volumes(c.ExtraVolumes),
 		EnvironmentVariables: c.Env,
@@ -143,7 +82,7 @@ func schedulerSettings(cfg *config.Config) k8s.SchedulerConfigSpec {
 	off := reconcile.Of(reconcile.Of(reconcile.Of(reconcile.Of(cfg.Machine).ControlPlane).Scheduler).Disabled)
 	s := k8s.SchedulerConfigSpec{
 		Enabled:              !off,
-		Image:                or(c.Image, defaultSchedulerImage),
+		Image:                cfg.SchedulerImage(),
 		ExtraArgs:            argValues(c.ExtraArgs),
 		Config:               object.Map{Values: c.Config},
 		ExtraVolumes:         volumes(c.ExtraVolumes),
@@ -206,7 +145,7 @@ func auditSettings(cfg *config.Config) k8s.AuditPolicyConfigSpec {
 // asked; Node and RBAC are always among them.
 func authorizationSettings(cfg *config.Config) k8s.AuthorizationConfigSpec {
 	c := reconcile.Of(reconcile.Of(cfg.Cluster).APIServer)
-	spec := k8s.AuthorizationConfigSpec{Image: or(c.Image, defaultAPIServerImage)}
+	spec := k8s.AuthorizationConfigSpec{Image: cfg.APIServerImage()}
 	have := map[string]bool{}
 	for _, a := range c.AuthorizationConfig {
 		have[a.Type] = true
@@ -220,13 +159,6 @@ func authorizationSettings(cfg *config.Config) k8s.AuthorizationConfigSpec {
 	}
 	spec.Config = append(first, spec.Config...)
 	return spec
-}
-
-func or(v, def string) string {
-	if v == "" {
-		return def
-	}
-	return v
 }
 
 func argValues(in map[string]string) map[string]k8s.ArgValues {

@@ -145,6 +145,9 @@ func Run(ctx context.Context, log *slog.Logger, kubeconfig []byte) error {
 	if err != nil {
 		return err
 	}
+	if err := client.AwaitReady(ctx); err != nil {
+		return err
+	}
 	a := approver{client: client, log: log, open: map[string]*unstructured.Unstructured{}}
 	ctx, cancel := context.WithCancel(ctx)
 	var group sync.WaitGroup

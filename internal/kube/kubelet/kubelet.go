@@ -15,7 +15,6 @@ import (
 	"github.com/cosi-project/runtime/pkg/resource"
 	"github.com/cosi-project/runtime/pkg/safe"
 
-	"talos/internal/kube/controlplane"
 	"talos/internal/kube/node"
 	"talos/internal/kube/reconcile"
 	"talos/internal/layout"
@@ -75,10 +74,7 @@ func configController(o Options) controller.Controller {
 			if err != nil || cfg == nil {
 				return err
 			}
-			spec, err := settings(cfg)
-			if err != nil {
-				return err
-			}
+			spec := settings(cfg)
 			return safe.WriterModify(ctx, r, k8s.NewKubeletConfig(ID), func(c *k8s.KubeletConfig) error {
 				*c.TypedSpec() = spec
 				return nil
@@ -116,7 +112,7 @@ func specController(o Options) controller.Controller {
 				return err
 			}
 			where := o.Surroundings
-			spec := Spec(*c.TypedSpec(), name.TypedSpec().Nodename, ip.TypedSpec().Addresses, controlplane.IsControlPlane(cfg), where)
+			spec := Spec(*c.TypedSpec(), name.TypedSpec().Nodename, ip.TypedSpec().Addresses, cfg.IsControlPlane(), where)
 			return safe.WriterModify(ctx, r, k8s.NewKubeletSpec(ID), func(s *k8s.KubeletSpec) error {
 				*s.TypedSpec() = spec
 				return nil

@@ -1,7 +1,6 @@
 package kubelet
 
 import (
-	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -20,29 +19,23 @@ import (
 	"talos/internal/resources/secrets"
 )
 
-const defaultImage = "registry.talos.dev/kubelet:v1.37.1"
-
 // settings is what the configuration says of the kubelet.
-func settings(cfg *config.Config) (k8s.KubeletConfigSpec, error) {
+func settings(cfg *config.Config) k8s.KubeletConfigSpec {
 	c := reconcile.Of(reconcile.Of(cfg.Machine).Kubelet)
 	dns := c.ClusterDNS
 	if len(dns) == 0 {
-		var err error
-		if dns, err = controlplane.DNSAddresses(cfg); err != nil {
-			return k8s.KubeletConfigSpec{}, err
-		}
+		dns = controlplane.Strings(cfg.DNSServiceIPs())
 	}
 	s := k8s.KubeletConfigSpec{
-		Image:                        cmp.Or(c.Image, defaultImage),
+		Image:                        cfg.KubeletImage(),
 		ClusterDNS:                   dns,
-		ClusterDomain:                controlplane.DNSDomain(cfg),
+		ClusterDomain:                cfg.DNSDomain(),
 		ExtraArgs:                    map[string]k8s.ArgValues{},
 		ExtraConfig:                  object.Map{Values: c.ExtraConfig},
 		CloudProviderExternal:        reconcile.Of(reconcile.Of(reconcile.Of(cfg.Cluster).ExternalCloudProvider).Enabled),
 		DefaultRuntimeSeccompEnabled: reconcile.Of(c.DefaultRuntimeSeccompProfileEnabled),
 		SkipNodeRegistration:         reconcile.Of(c.SkipNodeRegistration),
 		DisableManifestsDirectory:    reconcile.Of(c.DisableManifestsDirectory),
-		EnableFSQuotaMonitoring:      reconcile.Of(reconcile.Of(reconcile.Of(cfg.Machine).Features).DiskQuotaSupport),
 		CredentialProviderConfig:     object.Map{Values: c.CredentialProviderConfig},
 		RegisterWithTaints:           map[string]string{},
 	}
@@ -55,7 +48,7 @@ func settings(cfg *config.Config) (k8s.KubeletConfigSpec, error) {
 	for _, t := range node.FromConfig(cfg).Taints {
 		s.RegisterWithTaints[t.Key] = t.Value + ":" + t.Effect
 	}
-	return s, nil
+	return s
 }
 
 // protectedArgs are flags that a user can't replace.

@@ -18,7 +18,6 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"net/url"
 	"strconv"
 	"sync"
 	"time"
@@ -27,7 +26,6 @@ import (
 
 	"talos/config"
 	"talos/internal/kube/api"
-	"talos/internal/kube/controlplane"
 	"talos/internal/kube/reconcile"
 	resconfig "talos/internal/resources/config"
 	"talos/internal/resources/secrets"
@@ -50,10 +48,10 @@ func Address(cfg *config.Config) string {
 	if port := port(cfg); port != 0 {
 		return "https://" + net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
 	}
-	if controlplane.IsControlPlane(cfg) {
+	if cfg.IsControlPlane() {
 		return "https://" + local(cfg)
 	}
-	return controlplane.Endpoint(cfg)
+	return cfg.Endpoint().String()
 }
 
 func port(cfg *config.Config) int {
@@ -68,7 +66,7 @@ func port(cfg *config.Config) int {
 }
 
 func local(cfg *config.Config) string {
-	return net.JoinHostPort("127.0.0.1", strconv.Itoa(controlplane.Port(cfg)))
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(cfg.APIServerPort()))
 }
 
 // Controller keeps the forwarder running as the configuration wants it.
@@ -86,11 +84,9 @@ func Controller(log *slog.Logger) controller.Controller {
 				return err
 			}
 			f := &Forwarder{Log: log, Listen: net.JoinHostPort("127.0.0.1", strconv.Itoa(port(cfg)))}
-			if f.Endpoint, err = hostPort(controlplane.Endpoint(cfg)); err != nil {
-				return err
-			}
+			f.Endpoint = cfg.Endpoint().Host
 			var admin string
-			if controlplane.IsControlPlane(cfg) {
+			if cfg.IsControlPlane() {
 				f.Local = local(cfg)
 				sec, err := reconcile.Get[*secrets.KubernetesSecrets](ctx, r, "k8s-secrets")
 				if err != nil {
@@ -120,18 +116,6 @@ func readyCheck(kubeconfig string) func(context.Context) error {
 		}
 		return client.Ready(ctx)
 	}
-}
-
-func hostPort(endpoint string) (string, error) {
-	u, err := url.Parse(endpoint)
-	if err != nil {
-		return "", fmt.Errorf("cluster endpoint: %w", err)
-	}
-	port := u.Port()
-	if port == "" {
-		port = "443"
-	}
-	return net.JoinHostPort(u.Hostname(), port), nil
 }
 
 // Forwarder forwards connections to the API.

@@ -30,7 +30,6 @@ const (
 	manager       = "talos"
 	inventoryName = "talos-manifests"
 	inventoryKey  = "inventory.json"
-	readyPause    = 100 * time.Millisecond
 	retryPause    = 250 * time.Millisecond
 	longestPause  = 10 * time.Second
 )
@@ -145,7 +144,7 @@ func fingerprint(groups []group) string {
 // Apply puts the objects into the cluster, whatever it takes; it returns when
 // all are there. After each pass it reports the groups that are.
 func Apply(ctx context.Context, log *slog.Logger, client *api.Client, groups []group, report func([]string)) error {
-	if err := awaitReady(ctx, client); err != nil {
+	if err := client.AwaitReady(ctx); err != nil {
 		return err
 	}
 	inv, err := readInventory(ctx, client)
@@ -174,17 +173,6 @@ func Apply(ctx context.Context, log *slog.Logger, client *api.Client, groups []g
 		case <-time.After(pause):
 		}
 	}
-}
-
-func awaitReady(ctx context.Context, client *api.Client) error {
-	for client.Ready(ctx) != nil {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(readyPause):
-		}
-	}
-	return nil
 }
 
 // ordered is every object, what others need before them first.

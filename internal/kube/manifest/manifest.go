@@ -16,7 +16,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
-	"net/url"
 	"strconv"
 
 	"github.com/cosi-project/runtime/pkg/controller"
@@ -39,13 +38,6 @@ const (
 	statusID   = resource.ID("manifests")
 )
 
-// Default images.
-const (
-	defaultProxyImage   = "registry.k8s.io/kube-proxy:v1.37.1"
-	defaultCoreDNSImage = "registry.k8s.io/coredns/coredns:v1.15.0"
-	defaultFlannelImage = "ghcr.io/flannel-io/flannel:v0.26.7"
-)
-
 // Controllers are the controllers of this package.
 func Controllers(log *slog.Logger) []controller.Controller {
 	return []controller.Controller{settingsController(log), renderController(log), applyController(log)}
@@ -59,13 +51,10 @@ func settingsController(log *slog.Logger) controller.Controller {
 		Out: []resource.Kind{reconcile.Kind[*k8s.BootstrapManifestsConfig](), reconcile.Kind[*k8s.ExtraManifestsConfig]()},
 		Step: func(ctx context.Context, r controller.Runtime, _ *slog.Logger) error {
 			cfg, err := reconcile.Config(ctx, r)
-			if err != nil || cfg == nil || !controlplane.IsControlPlane(cfg) {
+			if err != nil || cfg == nil || !cfg.IsControlPlane() {
 				return err
 			}
-			spec, err := settings(cfg)
-			if err != nil {
-				return err
-			}
+			spec := settings(cfg)
 			err = safe.WriterModify(ctx, r, k8s.NewBootstrapManifestsConfig(settingsID), func(c *k8s.BootstrapManifestsConfig) error {
 				*c.TypedSpec() = spec
 				return nil
@@ -82,56 +71,38 @@ func settingsController(log *slog.Logger) controller.Controller {
 }
 
 // settings is what the configuration says of the bootstrap manifests.
-func settings(cfg *config.Config) (k8s.BootstrapManifestsConfigSpec, error) {
+func settings(cfg *config.Config) k8s.BootstrapManifestsConfigSpec {
 	c := reconcile.Of(cfg.Cluster)
 	cni := reconcile.Of(reconcile.Of(c.Network).CNI)
 	proxy, dns := reconcile.Of(c.Proxy), reconcile.Of(c.CoreDNS)
-	host, port, err := apiHost(controlplane.Endpoint(cfg))
-	if err != nil {
-		return k8s.BootstrapManifestsConfigSpec{}, err
-	}
 	s := k8s.BootstrapManifestsConfigSpec{
-		String:                 controlplane.Endpoint(cfg),
-		ClusterDomain:          controlplane.DNSDomain(cfg),
-		PodCIDRs:               controlplane.PodSubnets(cfg),
+		String:                 cfg.Endpoint().String(),
+		ClusterDomain:          cfg.DNSDomain(),
+		PodCIDRs:               controlplane.Strings(cfg.PodSubnets()),
 		ProxyEnabled:           !reconcile.Of(proxy.Disabled),
-		ProxyImage:             or(proxy.Image, defaultProxyImage),
+		ProxyImage:             cfg.ProxyImage(),
 		CoreDNSEnabled:         !reconcile.Of(dns.Disabled),
-		CoreDNSImage:           or(dns.Image, defaultCoreDNSImage),
-		CniName:                or(cni.Name, "flannel"),
-		FlannelImage:           defaultFlannelImage,
+		CoreDNSImage:           cfg.CoreDNSImage(),
+		CniName:                cfg.CNIName(),
+		FlannelImage:           config.FlannelImage(),
 		FlannelExtraArgs:       reconcile.Of(cni.Flannel).ExtraArgs,
-		FlannelKubeServiceHost: host,
-		FlannelKubeServicePort: port,
+		FlannelKubeServiceHost: cfg.Endpoint().Hostname(),
+		FlannelKubeServicePort: cfg.Endpoint().Port(),
 		FlannelBackendType:     "vxlan",
 		FlannelBackendPort:     4789,
 	}
 	s.FlannelEnabled = s.CniName == "flannel"
-	s.ProxyConfig = object.Map{Values: proxyConfig(s.PodCIDRs, or(proxy.Mode, "nftables"))}
+	s.ProxyConfig = object.Map{Values: proxyConfig(s.PodCIDRs, cfg.ProxyMode())}
 	s.ProxyConfigChecksum = checksum(s.ProxyConfig.Values)
 	s.ProxyArgs = proxyArgs(proxy.ExtraArgs)
-	addresses, err := controlplane.DNSAddresses(cfg)
-	if err != nil {
-		return s, err
-	}
-	for _, a := range addresses {
+	for _, a := range controlplane.Strings(cfg.DNSServiceIPs()) {
 		if isV6(a) {
 			s.DNSServiceIPv6 = a
 		} else {
 			s.DNSServiceIP = a
 		}
 	}
-	return s, nil
-}
-
-// apiHost is the cluster endpoint in two parts, for pods that must reach the
-// API before services work.
-func apiHost(endpoint string) (host, port string, err error) {
-	u, err := url.Parse(endpoint)
-	if err != nil {
-		return "", "", fmt.Errorf("cluster endpoint: %w", err)
-	}
-	return u.Hostname(), or(u.Port(), "443"), nil
+	return s
 }
 
 func isV6(address string) bool {
@@ -168,13 +139,6 @@ func extras(cfg *config.Config) []k8s.ExtraManifest {
 		})
 	}
 	return out
-}
-
-func or(v, def string) string {
-	if v == "" {
-		return def
-	}
-	return v
 }
 
 func checksum(v any) string {

@@ -126,7 +126,7 @@ func ipController(o Options) controller.Controller {
 			if err != nil || routed == nil {
 				return err
 			}
-			ips, err := PickIPs(routed.TypedSpec().Addresses, want, controlplane.ServiceSubnets(cfg))
+			ips, err := PickIPs(routed.TypedSpec().Addresses, want, cfg.ServiceSubnets())
 			if err != nil || len(ips) == 0 {
 				return err
 			}
@@ -151,13 +151,13 @@ func ipConfig(cfg *config.Config) k8s.NodeIPConfigSpec {
 			spec.ValidSubnets = append(spec.ValidSubnets, s)
 		}
 	}
-	spec.ExcludeSubnets = slices.Concat(spec.ExcludeSubnets, controlplane.PodSubnets(cfg), controlplane.ServiceSubnets(cfg))
+	spec.ExcludeSubnets = slices.Concat(spec.ExcludeSubnets, controlplane.Strings(cfg.PodSubnets()), controlplane.Strings(cfg.ServiceSubnets()))
 	return spec
 }
 
 // PickIPs is the first fitting address of each family that services have, in
 // the order of the service subnets.
-func PickIPs(have []netip.Prefix, c k8s.NodeIPConfigSpec, services []string) ([]netip.Addr, error) {
+func PickIPs(have []netip.Prefix, c k8s.NodeIPConfigSpec, services []netip.Prefix) ([]netip.Addr, error) {
 	valid, err := prefixes(c.ValidSubnets)
 	if err != nil {
 		return nil, err
@@ -171,7 +171,7 @@ func PickIPs(have []netip.Prefix, c k8s.NodeIPConfigSpec, services []string) ([]
 	}
 	var out []netip.Addr
 	for _, s := range services {
-		v6 := strings.Contains(s, ":")
+		v6 := s.Addr().Is6()
 		for _, p := range have {
 			a := p.Addr().Unmap()
 			if a.Is6() == v6 && fits(a) && !slices.Contains(out, a) {

@@ -19,7 +19,6 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"talos/internal/kube/api"
-	"talos/internal/kube/controlplane"
 	"talos/internal/kube/reconcile"
 	resconfig "talos/internal/resources/config"
 	"talos/internal/resources/k8s"
@@ -99,6 +98,9 @@ func (w *watcher) ensure(ctx context.Context, r controller.Runtime, log *slog.Lo
 	w.task.Ensure(ctx, log, node+"\n"+string(kubeconfig), func(ctx context.Context) error {
 		client, err := api.New(kubeconfig)
 		if err != nil {
+			return err
+		}
+		if err := client.AwaitReady(ctx); err != nil {
 			return err
 		}
 		return api.Follow(ctx, client.Resource(from), opts(node),
@@ -182,7 +184,7 @@ func apply(ctx context.Context, r controller.Reader, client *api.Client, obj *un
 	if err != nil {
 		return err
 	}
-	patch := Plan(obj, want, controlplane.IsControlPlane(cfg))
+	patch := Plan(obj, want, cfg.IsControlPlane())
 	if patch == nil {
 		return nil
 	}

@@ -10,7 +10,6 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"talos/config"
-	"talos/internal/kube/controlplane"
 	"talos/internal/kube/reconcile"
 )
 
@@ -37,10 +36,10 @@ type Wanted struct {
 func FromConfig(cfg *config.Config) Wanted {
 	machine := reconcile.Of(cfg.Machine)
 	w := Wanted{Labels: map[string]string{}, Annotations: maps.Clone(machine.NodeAnnotations)}
-	if controlplane.IsControlPlane(cfg) {
+	if cfg.IsControlPlane() {
 		w.Labels[roleLabel] = ""
 		w.Labels[keepOutLabel] = ""
-		if !reconcile.Of(reconcile.Of(cfg.Cluster).AllowSchedulingOnControlPlanes) {
+		if !cfg.SchedulableControlPlane() {
 			w.Taints = append(w.Taints, Taint{Key: roleLabel, Effect: "NoSchedule"})
 		} else {
 			delete(w.Labels, keepOutLabel) // workloads run here, so their traffic may come here
