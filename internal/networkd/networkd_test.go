@@ -114,7 +114,9 @@ func newNode(t *testing.T) *node {
 	n.peer.Run(t, "ip link set lo up")
 	n.peer.Run(t, "ip link set lan0 up")
 	n.peer.Run(t, "ip addr add 10.99.0.1/24 dev lan0")
-	n.serve()
+	if n.st, err = store.New(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	n.copyBinary()
 	t.Cleanup(func() {
 		if n.cmd != nil {
@@ -124,13 +126,18 @@ func newNode(t *testing.T) *node {
 	return n
 }
 
-func (n *node) serve() {
-	var err error
-	if n.st, err = store.New(n.t.Context()); err != nil {
-		n.t.Fatal(err)
+// serve offers the store to networkd, until stop.
+func (n *node) serve() (stop func()) {
+	ctx, cancel := context.WithCancel(n.t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		store.Serve(ctx, n.st, filepath.Join(n.dir, "store.sock"), slog.New(slog.NewTextHandler(n.logs, nil)))
+	}()
+	return func() {
+		cancel()
+		<-done
 	}
-	log := slog.New(slog.NewTextHandler(n.logs, nil))
-	go store.Serve(n.t.Context(), n.st, filepath.Join(n.dir, "store.sock"), log)
 }
 
 // copyBinary puts the test binary where networkd's user can read it.
@@ -267,6 +274,7 @@ func TestDHCP(t *testing.T) {
 		return
 	}
 	n := newNode(t)
+	n.serve()
 	n.dnsmasq()
 	n.start()
 	n.eventually("links told", 3*time.Second, spec(n, network.NewLinkStatus("eth0"), func(s network.LinkStatusSpec) bool { return s.Kind == "veth" }))
@@ -429,4 +437,23 @@ func (n *node) static(t *testing.T) {
 	n.eventually("leased again", 5*time.Second, n.has("ip route", defaultText))
 	n.eventually("static address gone", time.Second, n.hasNot("ip addr show eth0", "inet 10.99.0.9/24"))
 	n.foreignThere(t)
+}
+
+// TestStoreAway starts networkd before the store and takes the store away.
+func TestStoreAway(t *testing.T) {
+	if !netns.Enter(t) {
+		return
+	}
+	n := newNode(t)
+	n.start()
+	time.Sleep(200 * time.Millisecond)
+	stop := n.serve()
+	there := func(link string) func() bool {
+		return spec(n, network.NewLinkStatus(link), func(network.LinkStatusSpec) bool { return true })
+	}
+	n.eventually("links told once the store is there", 5*time.Second, there("eth0"))
+	stop()
+	netns.Run(t, "ip link add other0 type bridge")
+	n.serve()
+	n.eventually("links told after the store was away", 10*time.Second, there("other0"))
 }

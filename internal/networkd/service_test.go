@@ -23,6 +23,7 @@ func TestService(t *testing.T) {
 		return
 	}
 	n := newNode(t)
+	n.serve()
 	netns.Run(t, "ip link set eth0 up")
 	netns.Run(t, "ip addr add 10.99.0.7/24 dev eth0")
 	netns.Run(t, "ip route add default via 10.99.0.1 metric 77")

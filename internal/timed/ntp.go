@@ -16,8 +16,15 @@ import (
 
 const queryTimeout = 3 * time.Second
 
-// query asks one server once. Its name is resolved within ctx.
-func query(ctx context.Context, server string) (*ntp.Response, error) {
+// query asks one server once. Its name is resolved within ctx. The library
+// panics on some answers (in v1.6.0 a poll exponent of -128): a hostile
+// answer must be an error, whatever it does.
+func query(ctx context.Context, server string) (_ *ntp.Response, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("answer of %s: malformed: %v", server, p)
+		}
+	}()
 	if server == "" || strings.HasPrefix(server, "/") {
 		return nil, fmt.Errorf("%q is not an NTP server", server)
 	}
