@@ -62,6 +62,7 @@ func (n *Node) Phases() []sequence.Phase {
 			optional("ctrl-alt-del", n.keepKeys),
 			step("shared mounts", func() error { return mount.Share("/") }),
 		}},
+		{Name: "loopback", Deadline: deadline, Steps: []sequence.Step{step("up", loopbackUp)}},
 		{Name: "root of services", Deadline: deadline, Steps: []sequence.Step{step("bind", bindRoot)}},
 		{Name: "persistent folders", Deadline: deadline, Steps: []sequence.Step{
 			step("state", n.prepareState),
