@@ -50,6 +50,8 @@ type Options struct {
 	Unmount func(ctx context.Context) error
 	Sync    func(ctx context.Context) error
 	Down    func(power.Action) error
+
+	scale time.Duration // tests divide the deadlines by it
 }
 
 // Controller takes the node down, once.
@@ -140,6 +142,7 @@ func (c *Controller) down(name string, action power.Action, force bool) {
 // from being tried.
 func (c *Controller) phases(action power.Action, force bool) []Phase {
 	one := func(name string, deadline time.Duration, run func(context.Context) error) Phase {
+		deadline /= max(c.o.scale, 1)
 		return Phase{Name: name, Deadline: deadline, Steps: []Step{{Name: name, Optional: true, Run: run}}}
 	}
 	note := one("note action", 3*time.Second, func(context.Context) error { return power.Note(c.o.PowerFile, action) })
