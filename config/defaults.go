@@ -1,10 +1,7 @@
 package config
 
 import (
-	"bytes"
 	"cmp"
-	"encoding/base64"
-	"errors"
 	"net"
 	"net/netip"
 	"net/url"
@@ -120,24 +117,6 @@ func (c *Config) AdminKubeconfigLifetime() time.Duration {
 		return time.Duration(a.CertLifetime)
 	}
 	return pki.YearLifetime
-}
-
-// CAPEM gives the authorities of a registry, PEM; nothing when none are set.
-// The document has base64 of PEM, as everywhere; PEM itself is read too.
-func (t *RegistryTLS) CAPEM() ([]byte, error) {
-	if t == nil || t.CA == "" {
-		return nil, nil
-	}
-	data := []byte(t.CA)
-	if !bytes.Contains(data, []byte("-----BEGIN")) {
-		raw, err := base64.StdEncoding.DecodeString(strings.Join(strings.Fields(t.CA), ""))
-		if err != nil {
-			return nil, errors.New("neither base64 nor PEM")
-		}
-		data = raw
-	}
-	_, err := pki.ParseCertificates(data)
-	return data, err
 }
 
 func (c *Config) machine() *Machine {

@@ -57,7 +57,8 @@ const (
 
 // table is the lot of every key. A test holds it against the types.
 var table = []group{
-	{Applied, Live, "", "", `version debug`},
+	{Applied, Live, "", "", `version`},
+	{Warned, Live, "logs are the same always", "", `debug`},
 
 	{Applied, Reboot, "", "machine", `type`},
 	{Applied, Live, "", "machine", `token ca.crt ca.key acceptedCAs[].crt certSANs pods nodeLabels nodeAnnotations nodeTaints`},
@@ -66,8 +67,9 @@ var table = []group{
 	{Warned, Live, "the control plane always runs its controller manager and its scheduler", "machine.controlPlane", `controllerManager.disabled scheduler.disabled`},
 	{Applied, Live, "", "machine.kubelet", `image clusterDNS extraArgs extraConfig credentialProviderConfig
 		defaultRuntimeSeccompProfileEnabled registerWithFQDN nodeIP.validSubnets skipNodeRegistration disableManifestsDirectory`},
-	{Applied, Live, "", "machine.kubelet.extraMounts[]", `destination type source options
-		uidMappings[].containerID uidMappings[].hostID uidMappings[].size gidMappings[].containerID gidMappings[].hostID gidMappings[].size`},
+	{Applied, Live, "", "machine.kubelet.extraMounts[]", `destination type source options`},
+	{Warned, Live, "the kubelet's mounts keep the ids of the node", "machine.kubelet.extraMounts[]",
+		`uidMappings[].containerID uidMappings[].hostID uidMappings[].size gidMappings[].containerID gidMappings[].hostID gidMappings[].size`},
 
 	{Applied, Live, "", "machine.network", `hostname nameservers searchDomains disableSearchDomain extraHostEntries[].ip extraHostEntries[].aliases`},
 	{Applied, Live, "", "machine.network.interfaces[]", `interface addresses mtu dhcp ignore

@@ -142,7 +142,7 @@ func (d *decoder) registries(r *Registries) {
 		if reg.TLS == nil {
 			continue
 		}
-		if _, err := reg.TLS.CAPEM(); err != nil {
+		if _, err := pki.ParseCertificates(reg.TLS.CA); len(reg.TLS.CA) > 0 && err != nil {
 			d.wrong(k+".ca", err.Error(), "certificates in PEM, base64 of them")
 		}
 		if id := reg.TLS.ClientIdentity; id != nil {

@@ -24,8 +24,8 @@ var localhost = netip.MustParseAddr("127.0.0.1")
 
 // apiStep issues what apid and trustd serve with.
 func apiStep(ctx context.Context, r controller.Runtime, now time.Time) error {
-	cfg, n, ok, err := inputs(ctx, r)
-	if err != nil || !ok {
+	cfg, n, err := inputs(ctx, r)
+	if err != nil || cfg == nil {
 		return err
 	}
 	ips, names := split(cfg.Machine.CertSANs)
@@ -37,7 +37,7 @@ func apiStep(ctx context.Context, r controller.Runtime, now time.Time) error {
 	}); err != nil {
 		return err
 	}
-	if len(cfg.Machine.CA.Key) == 0 {
+	if !cfg.IsControlPlane() {
 		return nil // a worker asks a control plane node's trustd
 	}
 	ca, err := authority("machine.ca", cfg.Machine.CA)
@@ -68,8 +68,8 @@ func apiStep(ctx context.Context, r controller.Runtime, now time.Time) error {
 
 // etcdStep issues what etcd serves with, and what speaks to it.
 func etcdStep(ctx context.Context, r controller.Runtime, now time.Time) error {
-	cfg, n, ok, err := inputs(ctx, r)
-	if err != nil || !ok || cfg.Machine.Type == config.TypeWorker {
+	cfg, n, err := inputs(ctx, r)
+	if err != nil || cfg == nil || !cfg.IsControlPlane() {
 		return err
 	}
 	ca, err := authority("cluster.etcd.ca", cfg.Cluster.Etcd.CA)
@@ -101,8 +101,8 @@ func etcdStep(ctx context.Context, r controller.Runtime, now time.Time) error {
 
 // kubeStep issues the control plane's certificates and kubeconfigs.
 func kubeStep(ctx context.Context, r controller.Runtime, now time.Time) error {
-	cfg, n, ok, err := inputs(ctx, r)
-	if err != nil || !ok || cfg.Machine.Type == config.TypeWorker {
+	cfg, n, err := inputs(ctx, r)
+	if err != nil || cfg == nil || !cfg.IsControlPlane() {
 		return err
 	}
 	root, err := kubeRoot(cfg)
@@ -135,7 +135,7 @@ func kubeStep(ctx context.Context, r controller.Runtime, now time.Time) error {
 		return err
 	}
 	return safe.WriterModify(ctx, r, secrets.NewKubernetesSecrets(KubeconfigID), func(res *secrets.KubernetesSecrets) error {
-		return kubeconfigs(res.TypedSpec(), ca, root, adminLifetime(cfg), now)
+		return kubeconfigs(res.TypedSpec(), ca, root, cfg.AdminKubeconfigLifetime(), now)
 	})
 }
 
@@ -149,16 +149,9 @@ func apiServerTemplate(root secrets.KubernetesRootSecretsSpec, n node) pki.Templ
 	}
 }
 
-func adminLifetime(cfg *config.Config) time.Duration {
-	if cfg.Cluster.AdminKubeconfig != nil && cfg.Cluster.AdminKubeconfig.CertLifetime > 0 {
-		return time.Duration(cfg.Cluster.AdminKubeconfig.CertLifetime)
-	}
-	return KubeconfigLifetime
-}
-
 // kubeconfigs renews each of the four that needs it.
 func kubeconfigs(spec *secrets.KubernetesSecretsSpec, ca *pki.CA, root secrets.KubernetesRootSecretsSpec, admin time.Duration, now time.Time) error {
-	local, outside := root.LocalEndpoint.String(), root.Endpoint.String()
+	local, outside, trusted := root.LocalEndpoint.String(), root.Endpoint.String(), bundle(root.AcceptedCAs)
 	for _, one := range []struct {
 		into   *string
 		server string
@@ -171,14 +164,14 @@ func kubeconfigs(spec *secrets.KubernetesSecretsSpec, ca *pki.CA, root secrets.K
 		{&spec.AdminKubeconfig, outside, "admin", pki.Template{CommonName: "admin", Organization: []string{"system:masters"}, Lifetime: admin}},
 	} {
 		one.what.Client = true
-		if keeps(*one.into, one.server, root.Name, ca, one.what, now) {
+		if keeps(*one.into, one.server, root.Name, trusted, ca, one.what, now) {
 			continue
 		}
 		pair, err := ca.Issue(one.what, now)
 		if err != nil {
 			return fmt.Errorf("issue certificate %q: %w", one.what.CommonName, err)
 		}
-		text, err := Kubeconfig(root.Name, one.server, one.user, ca.CrtPEM, pair)
+		text, err := Kubeconfig(root.Name, one.server, one.user, trusted, pair)
 		if err != nil {
 			return err
 		}
@@ -239,7 +232,7 @@ func Kubeconfig(cluster, server, user string, ca []byte, pair pki.Pair) (string,
 }
 
 // keeps says whether a kubeconfig is still what it should be.
-func keeps(text, server, cluster string, ca *pki.CA, t pki.Template, now time.Time) bool {
+func keeps(text, server, cluster string, trusted []byte, ca *pki.CA, t pki.Template, now time.Time) bool {
 	var k kubeconfig
 	if yaml.Unmarshal([]byte(text), &k) != nil || len(k.Clusters) != 1 || len(k.Users) != 1 {
 		return false
@@ -247,5 +240,6 @@ func keeps(text, server, cluster string, ca *pki.CA, t pki.Template, now time.Ti
 	crt, err1 := base64.StdEncoding.DecodeString(k.Users[0].User.Crt)
 	key, err2 := base64.StdEncoding.DecodeString(k.Users[0].User.Key)
 	return err1 == nil && err2 == nil && k.Clusters[0].Cluster.Server == server && k.Clusters[0].Name == cluster &&
+		k.Clusters[0].Cluster.CA == base64.StdEncoding.EncodeToString(trusted) &&
 		ca.Serves(pki.Pair{Crt: crt, Key: key}, t, now)
 }

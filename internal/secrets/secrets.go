@@ -10,12 +10,11 @@
 package secrets
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/netip"
-	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -23,11 +22,9 @@ import (
 	"github.com/cosi-project/runtime/pkg/controller"
 	"github.com/cosi-project/runtime/pkg/resource"
 	"github.com/cosi-project/runtime/pkg/safe"
-	"go.uber.org/zap"
+	"github.com/cosi-project/runtime/pkg/state"
 
 	"talos/config"
-	"talos/internal/kube/reconcile"
-	"talos/internal/layout"
 	"talos/internal/pki"
 	configres "talos/internal/resources/config"
 	"talos/internal/resources/network"
@@ -55,10 +52,6 @@ const (
 	KubeconfigLifetime = 365 * 24 * time.Hour
 )
 
-// checkInterval is how often certificates are looked at without any event:
-// often enough for the shortest life, whatever the clock did meanwhile.
-const checkInterval = 10 * time.Minute
-
 // Options are what a test bends.
 type Options struct {
 	Now func() time.Time
@@ -70,53 +63,28 @@ func Controllers(opts Options) []controller.Controller {
 	if opts.Now == nil {
 		opts.Now = time.Now
 	}
-	names := []controller.Input{
-		reconcile.Input[*configres.MachineConfig](), reconcile.Input[*network.NodeAddress](), reconcile.Input[*network.HostnameStatus](),
+	if opts.Log == nil {
+		opts.Log = slog.New(slog.DiscardHandler)
 	}
-	make := func(id string, step func(context.Context, controller.Runtime, time.Time) error, out ...resource.Kind) controller.Controller {
-		return &ticking{
-			every: checkInterval,
-			Controller: reconcile.Controller{ID: "secrets." + id + "Controller", In: names, Out: out, Log: opts.Log,
-				Step: func(ctx context.Context, r controller.Runtime, _ *slog.Logger) error { return step(ctx, r, opts.Now()) }},
-		}
+	var all []controller.Controller
+	for _, c := range []issuer{
+		{id: "Root", step: rootStep, out: []resource.Kind{
+			kind(secrets.OSRootSecretsType), kind(secrets.EtcdRootSecretsType), kind(secrets.KubernetesRootSecretsType), kind(secrets.KubeletSecretsType),
+		}},
+		{id: "API", step: apiStep, out: []resource.Kind{
+			kind(secrets.ApiCertificateType), kind(secrets.TrustdCertificateType), kind(secrets.CertSANType),
+		}},
+		{id: "Etcd", step: etcdStep, out: []resource.Kind{kind(secrets.EtcdSecretsType)}},
+		{id: "Kubernetes", step: kubeStep, out: []resource.Kind{kind(secrets.KubernetesDynamicCertsType), kind(secrets.KubernetesSecretsType)}},
+	} {
+		c.now, c.log = opts.Now, opts.Log
+		all = append(all, &c)
 	}
-	return []controller.Controller{
-		make("Root", rootStep, reconcile.Kind[*secrets.OSRootSecrets](), reconcile.Kind[*secrets.EtcdRootSecrets](),
-			reconcile.Kind[*secrets.KubernetesRootSecrets](), reconcile.Kind[*secrets.KubeletSecrets]()),
-		make("API", apiStep, reconcile.Kind[*secrets.ApiCertificate](), reconcile.Kind[*secrets.TrustdCertificate](), reconcile.Kind[*secrets.CertSAN]()),
-		make("Etcd", etcdStep, reconcile.Kind[*secrets.EtcdSecrets]()),
-		make("Kubernetes", kubeStep, reconcile.Kind[*secrets.KubernetesDynamicCerts](), reconcile.Kind[*secrets.KubernetesSecrets]()),
-	}
+	return all
 }
 
-// ticking steps also when nothing happened: time alone makes certificates due.
-type ticking struct {
-	reconcile.Controller
-	every time.Duration
-}
-
-// Run is the controller's loop, with a clock.
-func (c *ticking) Run(ctx context.Context, r controller.Runtime, log *zap.Logger) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	done := make(chan struct{})
-	go func() { // ends with this Run
-		defer close(done)
-		tick := time.NewTicker(c.every)
-		defer tick.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-tick.C:
-				r.QueueReconcile()
-			}
-		}
-	}()
-	err := c.Controller.Run(ctx, r, log)
-	cancel()
-	<-done
-	return err
+func kind(t resource.Type) resource.Kind {
+	return resource.NewMetadata(secrets.Namespace, t, "", resource.VersionUndefined)
 }
 
 // node is what certificates of a node name.
@@ -125,25 +93,49 @@ type node struct {
 	addresses []netip.Addr
 }
 
-// inputs reads the configuration and the node's names; ok is false while one
-// of them is missing.
-func inputs(ctx context.Context, r controller.Reader) (cfg *config.Config, n node, ok bool, err error) {
-	if cfg, err = reconcile.Config(ctx, r); err != nil || cfg == nil {
-		return nil, n, false, err
+// inputs reads the configuration and the node's names. Without configuration
+// cfg is nil; while a name is missing the error is errWait.
+func inputs(ctx context.Context, r controller.Reader) (cfg *config.Config, n node, err error) {
+	if cfg, err = configuration(ctx, r); err != nil || cfg == nil {
+		return nil, n, err
 	}
-	hostname, err := reconcile.Get[*network.HostnameStatus](ctx, r, "hostname")
-	if err != nil || hostname == nil {
-		return cfg, n, false, err
+	hostname, err := safe.ReaderGetByID[*network.HostnameStatus](ctx, r, network.HostnameID)
+	if err != nil {
+		return nil, n, missing(err)
 	}
-	addresses, err := reconcile.Get[*network.NodeAddress](ctx, r, "routed")
-	if err != nil || addresses == nil || len(addresses.TypedSpec().Addresses) == 0 {
-		return cfg, n, false, err
+	addresses, err := safe.ReaderGetByID[*network.NodeAddress](ctx, r, network.NodeAddressRoutedID)
+	if err != nil {
+		return nil, n, missing(err)
+	}
+	if len(addresses.TypedSpec().Addresses) == 0 || hostname.TypedSpec().Hostname == "" {
+		return nil, n, errWait
 	}
 	n.hostname = hostname.TypedSpec().Hostname
 	for _, prefix := range addresses.TypedSpec().Addresses {
 		n.addresses = append(n.addresses, prefix.Addr())
 	}
-	return cfg, n, true, nil
+	return cfg, n, nil
+}
+
+// missing makes of a resource that is not there a reason to wait.
+func missing(err error) error {
+	if state.IsNotFoundError(err) {
+		return errWait
+	}
+	return err
+}
+
+// configuration is the one in force, nil when there is none.
+func configuration(ctx context.Context, r controller.Reader) (*config.Config, error) {
+	mc, err := safe.ReaderGetByID[*configres.MachineConfig](ctx, r, configres.ActiveID)
+	if state.IsNotFoundError(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read machine configuration: %w", err)
+	}
+	cfg, _, err := config.Load("machine configuration", mc.TypedSpec().Document)
+	return cfg, err
 }
 
 // issue keeps have if it still serves, else makes a new certificate.
@@ -173,6 +165,15 @@ func certAndKey(c *config.CertificateAndKey) *pem.CertificateAndKey {
 	return &pem.CertificateAndKey{Crt: c.Crt, Key: c.Key}
 }
 
+// bundle joins authorities into one PEM text, as kubeconfigs carry them.
+func bundle(list []*pem.Certificate) []byte {
+	var out []byte
+	for _, c := range list {
+		out = append(append(out, bytes.TrimSpace(c.Crt)...), '\n')
+	}
+	return out
+}
+
 // accepted is the issuing authority and those that are trusted beside it.
 func accepted(ca *config.CertificateAndKey, more []config.Certificate) []*pem.Certificate {
 	out := []*pem.Certificate{{Crt: ca.Crt}}
@@ -184,7 +185,7 @@ func accepted(ca *config.CertificateAndKey, more []config.Certificate) []*pem.Ce
 
 // rootStep hands on what the configuration holds.
 func rootStep(ctx context.Context, r controller.Runtime, _ time.Time) error {
-	cfg, err := reconcile.Config(ctx, r)
+	cfg, err := configuration(ctx, r)
 	if err != nil || cfg == nil {
 		return err
 	}
@@ -201,7 +202,7 @@ func rootStep(ctx context.Context, r controller.Runtime, _ time.Time) error {
 	if err := writeKubelet(ctx, r, cfg); err != nil {
 		return err
 	}
-	if cfg.Machine.Type == config.TypeWorker {
+	if !cfg.IsControlPlane() {
 		return nil
 	}
 	if err := safe.WriterModify(ctx, r, secrets.NewEtcdRootSecrets(EtcdID), func(res *secrets.EtcdRootSecrets) error {
@@ -242,8 +243,8 @@ func kubeRoot(cfg *config.Config) (secrets.KubernetesRootSecretsSpec, error) {
 	}
 	id, secret, _ := strings.Cut(cfg.Cluster.Token, ".")
 	spec := secrets.KubernetesRootSecretsSpec{
-		Name: cfg.Cluster.ClusterName, Endpoint: endpoint, LocalEndpoint: localEndpoint(cfg),
-		APIServerIPs: serviceIPs(cfg), DNSDomain: cfg.DNSDomain(),
+		Name: cfg.ClusterName(), Endpoint: endpoint, LocalEndpoint: object.URL{URL: *cfg.LocalEndpoint()},
+		APIServerIPs: cfg.KubernetesServiceIPs(), DNSDomain: cfg.DNSDomain(),
 		IssuingCA: certAndKey(cfg.Cluster.CA), AcceptedCAs: accepted(cfg.Cluster.CA, cfg.Cluster.AcceptedCAs),
 		AggregatorCA: certAndKey(cfg.Cluster.AggregatorCA), AcceptedAggregatorCAs: accepted(cfg.Cluster.AggregatorCA, nil),
 		ServiceAccount: &pem.Key{Key: cfg.Cluster.ServiceAccount.Key}, ServiceAccountAcceptedKeys: []*pem.Key{{Key: cfg.Cluster.ServiceAccount.Key}},
@@ -255,25 +256,6 @@ func kubeRoot(cfg *config.Config) (secrets.KubernetesRootSecretsSpec, error) {
 		spec.CertSANs = cfg.Cluster.APIServer.CertSANs
 	}
 	return spec, nil
-}
-
-// localEndpoint is this node's own API server.
-func localEndpoint(cfg *config.Config) object.URL {
-	port := cfg.Cluster.ControlPlane.LocalAPIServerPort
-	if port == 0 {
-		port = layout.KubePort
-	}
-	return object.URL{URL: url.URL{Scheme: "https", Host: net.JoinHostPort("127.0.0.1", fmt.Sprint(port))}}
-}
-
-// serviceIPs are the first addresses of the service networks: the API
-// server's own inside the cluster.
-func serviceIPs(cfg *config.Config) []netip.Addr {
-	var out []netip.Addr
-	for _, subnet := range cfg.ServiceSubnets() {
-		out = append(out, subnet.Masked().Addr().Next())
-	}
-	return out
 }
 
 // split parts addresses from names.
