@@ -148,6 +148,8 @@ func (n Network) attach(ns *os.File, port string, mac net.HardwareAddr) error {
 	return nil
 }
 
+// newNamespace makes a network namespace whose loopback is up, as container
+// runtimes do.
 func newNamespace() (*os.File, error) {
 	type result struct {
 		file *os.File
@@ -156,13 +158,23 @@ func newNamespace() (*os.File, error) {
 	made := make(chan result)
 	go func() {
 		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
-		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-			made <- result{nil, fmt.Errorf("new network namespace: %w", err)}
-			return
-		}
-		f, err := os.Open("/proc/thread-self/ns/net")
+		f, err := unshare()
 		made <- result{f, err}
 	}()
 	r := <-made
 	return r.file, r.err
+}
+
+func unshare() (*os.File, error) {
+	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+		return nil, fmt.Errorf("new network namespace: %w", err)
+	}
+	lo, err := netlink.LinkByName("lo")
+	if err == nil {
+		err = netlink.LinkSetUp(lo)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("set lo up in a new network namespace: %w", err)
+	}
+	return os.Open("/proc/thread-self/ns/net")
 }
