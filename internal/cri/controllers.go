@@ -105,30 +105,30 @@ func (o ControllerOptions) writeRegistries(ctx context.Context, r controller.Run
 	return o.Restart(ctx)
 }
 
-// writeTree makes files the only ones below dir.
+// writeTree writes files below dir and removes folders that have none of them.
 func writeTree(dir string, files map[string]string) error {
 	for _, path := range sorted(files) {
 		if err := writeFile(filepath.Join(dir, path), []byte(files[path])); err != nil {
 			return err
 		}
 	}
-	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			return err
-		}
-		rel, err := filepath.Rel(dir, path)
-		if err != nil {
-			return err
-		}
-		if _, wanted := files[rel]; !wanted {
-			return os.Remove(path)
-		}
-		return nil
-	})
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+	wanted := map[string]bool{}
+	for path := range files {
+		wanted[filepath.Dir(path)] = true
 	}
-	return err
+	folders, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	for _, d := range folders {
+		// An empty folder would hide _default: it goes whole.
+		if !wanted[d.Name()] {
+			if err := os.RemoveAll(filepath.Join(dir, d.Name())); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // writeFile replaces a file whole, and only if it differs; it may be secret.
