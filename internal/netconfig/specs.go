@@ -73,12 +73,25 @@ func fromConfig(cfg *config.Config, links []link) (specs, []error) {
 		out.time(cfg.Machine.Time)
 	}
 	for _, l := range links {
+		if l.status.Type == network.LinkLoopback {
+			out.loopback(l.name)
+		}
 		if !mentioned[l.name] && ethernet(l) {
 			out.links["default/"+l.name] = network.LinkSpecSpec{Name: l.name, Up: true, Layer: network.LayerDefault}
 			out.dhcp4("default/", l.name, network.LayerDefault, 0)
 		}
 	}
 	return out, problems
+}
+
+// loopback is up with its address whatever the configuration says: without it
+// nothing on a node works.
+func (out specs) loopback(name string) {
+	out.links["default/"+name] = network.LinkSpecSpec{Name: name, Up: true, Layer: network.LayerDefault}
+	out.addresses["default/"+name+"/127.0.0.1/8"] = network.AddressSpecSpec{
+		Address: netip.PrefixFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), 8), LinkName: name, Family: network.FamilyInet4,
+		Scope: network.ScopeHost, Layer: network.LayerDefault,
+	}
 }
 
 // ethernet tells the links that get DHCP by default: hardware and what a

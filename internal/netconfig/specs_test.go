@@ -45,7 +45,7 @@ func ids(s specs) []string {
 }
 
 func TestFromConfig(t *testing.T) {
-	always := []string{"default/resolvers", "default/timeservers"}
+	always := []string{"default/resolvers", "default/timeservers", "default/lo/127.0.0.1/8", "link default/lo"}
 	defaults := func(names ...string) []string {
 		var out []string
 		for _, n := range names {

@@ -109,7 +109,6 @@ func newNode(t *testing.T) *node {
 	if err := os.Chown(filepath.Join(dir, "networkd"), layout.NetworkUID, layout.NetworkUID); err != nil {
 		t.Fatal(err)
 	}
-	netns.Run(t, "ip link set lo up")
 	netns.Run(t, "ip link add eth0 type veth peer name lan0 netns "+n.peer.PID())
 	n.peer.Run(t, "ip link set lo up")
 	n.peer.Run(t, "ip link set lan0 up")
@@ -222,6 +221,10 @@ func (n *node) remove(r resource.Resource) {
 
 // wantDHCP writes the default layer, as netconfig does.
 func (n *node) wantDHCP() {
+	put(n, network.NewLinkSpec(network.ConfigNamespace, "default/lo"), network.LinkSpecSpec{Name: "lo", Up: true})
+	put(n, network.NewAddressSpec(network.ConfigNamespace, "default/lo/127.0.0.1/8"), network.AddressSpecSpec{
+		Address: netip.MustParsePrefix("127.0.0.1/8"), LinkName: "lo", Scope: network.ScopeHost,
+	})
 	put(n, network.NewLinkSpec(network.ConfigNamespace, "default/eth0"), network.LinkSpecSpec{Name: "eth0", Up: true})
 	put(n, network.NewOperatorSpec(network.ConfigNamespace, "default/dhcp4/eth0"), network.OperatorSpecSpec{
 		Operator: network.OperatorDHCP4, LinkName: "eth0", RequireUp: true,
@@ -279,6 +282,7 @@ func TestDHCP(t *testing.T) {
 	n.start()
 	n.eventually("links told", 3*time.Second, spec(n, network.NewLinkStatus("eth0"), func(s network.LinkStatusSpec) bool { return s.Kind == "veth" }))
 	n.wantDHCP()
+	n.eventually("loopback", 2*time.Second, n.has("ip addr show lo", "inet 127.0.0.1/8"))
 	n.eventually("address leased", 5*time.Second, n.has("ip addr show eth0", addressText))
 	n.eventually("default route", time.Second, n.has("ip route", defaultText))
 	n.eventually("mtu", time.Second, n.has("ip link show eth0", "mtu 1400"))
