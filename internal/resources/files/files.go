@@ -1,4 +1,6 @@
-// Package files …
+// Package files holds files that are made from resources: those of /etc that
+// change while the node runs. The image has symbolic links for them into
+// layout.EtcDir.
 package files
 
 import (
@@ -23,14 +25,17 @@ func Types() []object.Definition {
 // EtcFileSpecType is the resource type of EtcFileSpec.
 const EtcFileSpecType = resource.Type("EtcFileSpecs.files.talos.dev")
 
-// EtcFileSpec …
+// EtcFileSpec is a file that is wanted, under its name below /etc.
 type EtcFileSpec = typed.Resource[EtcFileSpecSpec, etcFileSpecDefinition]
 
-// EtcFileSpecSpec …
+// EtcFileSpecSpec is what the file should be.
 type EtcFileSpecSpec struct {
-	Contents     object.Text     `yaml:"contents" protobuf:"1"`
-	Mode         object.FileMode `yaml:"mode" protobuf:"2"`
-	SelinuxLabel string          `yaml:"selinux_label" protobuf:"3"`
+	// Contents are written whole: nobody else may change the file.
+	Contents object.Text `yaml:"contents" protobuf:"1"`
+	// Mode are the permission bits; the owner is root.
+	Mode object.FileMode `yaml:"mode" protobuf:"2"`
+	// SelinuxLabel is kept for the wire and not applied.
+	SelinuxLabel string `yaml:"selinux_label" protobuf:"3"`
 }
 
 // DeepCopy returns a copy that shares nothing with s.
@@ -54,11 +59,12 @@ func NewEtcFileSpec(id resource.ID) *EtcFileSpec {
 // EtcFileStatusType is the resource type of EtcFileStatus.
 const EtcFileStatusType = resource.Type("EtcFileStatuses.files.talos.dev")
 
-// EtcFileStatus …
+// EtcFileStatus is a file that was made, under the id of its spec.
 type EtcFileStatus = typed.Resource[EtcFileStatusSpec, etcFileStatusDefinition]
 
-// EtcFileStatusSpec …
+// EtcFileStatusSpec says what was made.
 type EtcFileStatusSpec struct {
+	// SpecVersion is the version of the EtcFileSpec that the file has the contents of.
 	SpecVersion string `yaml:"specVersion" protobuf:"1"`
 }
 

@@ -1,4 +1,5 @@
-// Package runtime …
+// Package runtime holds what is known of the machine as such: the stage of its
+// life and whether it is ready, its mounts, kernel parameters, platform, version.
 package runtime
 
 import (
@@ -32,10 +33,11 @@ func Types() []object.Definition {
 // BootIDType is the resource type of BootID.
 const BootIDType = resource.Type("BootIDs.runtime.talos.dev")
 
-// BootID …
+// BootID tells one run of the machine from the next.
 type BootID = typed.Resource[BootIDSpec, bootIDDefinition]
 
-// BootIDSpec …
+// BootIDSpec is the kernel's random id of this boot; in a container machined makes
+// one, because the kernel's is the host's.
 type BootIDSpec struct {
 	BootID string `yaml:"bootID" protobuf:"1"`
 }
@@ -63,10 +65,11 @@ func NewBootID(id resource.ID) *BootID {
 // DiagnosticType is the resource type of Diagnostic.
 const DiagnosticType = resource.Type("Diagnostics.runtime.talos.dev")
 
-// Diagnostic …
+// Diagnostic is something a person should know about, under a short name, for as
+// long as it is so.
 type Diagnostic = typed.Resource[DiagnosticSpec, diagnosticDefinition]
 
-// DiagnosticSpec …
+// DiagnosticSpec says what is wrong in a line, with details below.
 type DiagnosticSpec struct {
 	Message string   `yaml:"message" protobuf:"1"`
 	Details []string `yaml:"details" protobuf:"2"`
@@ -95,10 +98,10 @@ func NewDiagnostic(id resource.ID) *Diagnostic {
 // EnvironmentType is the resource type of Environment.
 const EnvironmentType = resource.Type("Environments.runtime.talos.dev")
 
-// Environment …
+// Environment is what machine.env adds to the environment of services.
 type Environment = typed.Resource[EnvironmentSpec, environmentDefinition]
 
-// EnvironmentSpec …
+// EnvironmentSpec lists variables as NAME=value.
 type EnvironmentSpec struct {
 	Variables []string `yaml:"variables" protobuf:"1"`
 }
@@ -127,10 +130,10 @@ func NewEnvironment(id resource.ID) *Environment {
 // KernelCmdlineType is the resource type of KernelCmdline.
 const KernelCmdlineType = resource.Type("KernelCmdlines.runtime.talos.dev")
 
-// KernelCmdline …
+// KernelCmdline is the kernel's command line.
 type KernelCmdline = typed.Resource[KernelCmdlineSpec, kernelCmdlineDefinition]
 
-// KernelCmdlineSpec …
+// KernelCmdlineSpec is the command line as the kernel shows it.
 type KernelCmdlineSpec struct {
 	Cmdline string `yaml:"cmdline" protobuf:"1"`
 }
@@ -159,12 +162,15 @@ func NewKernelCmdline(id resource.ID) *KernelCmdline {
 // MachineStatusType is the resource type of MachineStatus.
 const MachineStatusType = resource.Type("MachineStatuses.runtime.talos.dev")
 
-// MachineStatus …
+// MachineStatus is where the machine is in its life and whether it does what it
+// is for. There is one, "machine".
 type MachineStatus = typed.Resource[MachineStatusSpec, machineStatusDefinition]
 
-// MachineStatusSpec …
+// MachineStatusSpec is stage and readiness.
 type MachineStatusSpec struct {
-	Stage  MachineStage        `yaml:"stage" protobuf:"1"`
+	Stage MachineStage `yaml:"stage" protobuf:"1"`
+	// Status judges by the stage: ready to be reached while waiting for a
+	// configuration, ready for work when running.
 	Status MachineStatusStatus `yaml:"status" protobuf:"2"`
 }
 
@@ -192,10 +198,10 @@ func NewMachineStatus(id resource.ID) *MachineStatus {
 // MetaKeyType is the resource type of MetaKey.
 const MetaKeyType = resource.Type("MetaKeys.runtime.talos.dev")
 
-// MetaKey …
+// MetaKey is a value on META, under its number in hexadecimal.
 type MetaKey = typed.Resource[MetaKeySpec, metaKeyDefinition]
 
-// MetaKeySpec …
+// MetaKeySpec is the value.
 type MetaKeySpec struct {
 	Value string `yaml:"value" protobuf:"1"`
 }
@@ -224,15 +230,16 @@ func NewMetaKey(id resource.ID) *MetaKey {
 // MountStatusType is the resource type of MountStatus.
 const MountStatusType = resource.Type("MountStatuses.runtime.talos.dev")
 
-// MountStatus …
+// MountStatus is a volume of the node that is mounted, under its name.
 type MountStatus = typed.Resource[MountStatusSpec, mountStatusDefinition]
 
-// MountStatusSpec …
+// MountStatusSpec is how it is mounted.
 type MountStatusSpec struct {
-	Source              string   `yaml:"source" protobuf:"1"`
-	Target              string   `yaml:"target" protobuf:"2"`
-	FilesystemType      string   `yaml:"filesystemType" protobuf:"3"`
-	Options             []string `yaml:"options" protobuf:"4"`
+	Source         string   `yaml:"source" protobuf:"1"`
+	Target         string   `yaml:"target" protobuf:"2"`
+	FilesystemType string   `yaml:"filesystemType" protobuf:"3"`
+	Options        []string `yaml:"options" protobuf:"4"`
+	// Encrypted names volumes under dm-crypt, with the kinds of their keys.
 	Encrypted           bool     `yaml:"encrypted" protobuf:"5"`
 	EncryptionProviders []string `yaml:"encryptionProviders" protobuf:"6"`
 }
@@ -263,10 +270,11 @@ func NewMountStatus(id resource.ID) *MountStatus {
 // PlatformMetadataType is the resource type of PlatformMetadata.
 const PlatformMetadataType = resource.Type("PlatformMetadatas.talos.dev")
 
-// PlatformMetadata …
+// PlatformMetadata is what the platform says about the machine.
 type PlatformMetadata = typed.Resource[PlatformMetadataSpec, platformMetadataDefinition]
 
-// PlatformMetadataSpec …
+// PlatformMetadataSpec names the platform and the machine as that knows it; what
+// it does not tell is empty.
 type PlatformMetadataSpec struct {
 	Platform     string            `yaml:"platform" protobuf:"1"`
 	Hostname     string            `yaml:"hostname" protobuf:"2"`
@@ -307,10 +315,10 @@ func NewPlatformMetadata(id resource.ID) *PlatformMetadata {
 // VersionType is the resource type of Version.
 const VersionType = resource.Type("Versions.runtime.talos.dev")
 
-// Version …
+// Version is what runs here. There is one, "version".
 type Version = typed.Resource[VersionSpec, versionDefinition]
 
-// VersionSpec …
+// VersionSpec is the system's name and version.
 type VersionSpec struct {
 	Name    string `yaml:"name" protobuf:"2"`
 	Version string `yaml:"version" protobuf:"1"`
@@ -340,13 +348,15 @@ func NewVersion(id resource.ID) *Version {
 // KernelParamSpecType is the resource type of KernelParamSpec.
 const KernelParamSpecType = resource.Type("KernelParamSpecs.runtime.talos.dev")
 
-// KernelParamSpec …
+// KernelParamSpec is a kernel parameter that is wanted, under its full name such
+// as proc.sys.net.ipv4.ip_forward.
 type KernelParamSpec = typed.Resource[KernelParamSpecSpec, kernelParamSpecDefinition]
 
-// KernelParamSpecSpec …
+// KernelParamSpecSpec is its value.
 type KernelParamSpecSpec struct {
-	Value        string `yaml:"value" protobuf:"1"`
-	IgnoreErrors bool   `yaml:"ignoreErrors" protobuf:"2"`
+	Value string `yaml:"value" protobuf:"1"`
+	// IgnoreErrors: a kernel without the parameter is no error.
+	IgnoreErrors bool `yaml:"ignoreErrors" protobuf:"2"`
 }
 
 // DeepCopy returns a copy that shares nothing with s.
@@ -369,14 +379,15 @@ func NewKernelParamSpec(id resource.ID) *KernelParamSpec {
 // KernelParamStatusType is the resource type of KernelParamStatus.
 const KernelParamStatusType = resource.Type("KernelParamStatuses.runtime.talos.dev")
 
-// KernelParamStatus …
+// KernelParamStatus is a kernel parameter that was set, under the id of its spec.
 type KernelParamStatus = typed.Resource[KernelParamStatusSpec, kernelParamStatusDefinition]
 
-// KernelParamStatusSpec …
+// KernelParamStatusSpec is what it is now, and what it was before.
 type KernelParamStatusSpec struct {
-	Current     string `yaml:"current" protobuf:"1"`
-	Default     string `yaml:"default" protobuf:"2"`
-	Unsupported bool   `yaml:"unsupported" protobuf:"3"`
+	Current string `yaml:"current" protobuf:"1"`
+	Default string `yaml:"default" protobuf:"2"`
+	// Unsupported says that the kernel does not have it.
+	Unsupported bool `yaml:"unsupported" protobuf:"3"`
 }
 
 // DeepCopy returns a copy that shares nothing with s.
@@ -402,13 +413,13 @@ func NewKernelParamStatus(id resource.ID) *KernelParamStatus {
 	return typed.NewResource[KernelParamStatusSpec, kernelParamStatusDefinition](resource.NewMetadata(Namespace, KernelParamStatusType, id, resource.VersionUndefined), KernelParamStatusSpec{})
 }
 
-// MachineStatusStatus …
+// MachineStatusStatus says whether the machine is ready, and if not, why.
 type MachineStatusStatus struct {
 	Ready           bool             `yaml:"ready" protobuf:"1"`
 	UnmetConditions []UnmetCondition `yaml:"unmetConditions" protobuf:"2"`
 }
 
-// UnmetCondition …
+// UnmetCondition is a reason for not being ready.
 type UnmetCondition struct {
 	Name   string `yaml:"name" protobuf:"1"`
 	Reason string `yaml:"reason" protobuf:"2"`

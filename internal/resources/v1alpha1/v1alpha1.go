@@ -1,4 +1,5 @@
-// Package v1alpha1 …
+// Package v1alpha1 holds the resources that are as old as the first interface
+// of this system: services. The supervisor (package service) writes them.
 package v1alpha1
 
 import (
@@ -22,13 +23,18 @@ func Types() []object.Definition {
 // ServiceType is the resource type of Service.
 const ServiceType = resource.Type("Services.v1alpha1.talos.dev")
 
-// Service …
+// Service is a service of the node, under its id.
 type Service = typed.Resource[ServiceSpec, serviceDefinition]
 
-// ServiceSpec …
+// ServiceSpec is how the service does. One that is not running is neither
+// healthy nor, once it has run, worth waiting for.
 type ServiceSpec struct {
+	// Running says that the program runs.
 	Running bool `yaml:"running" protobuf:"1"`
+	// Healthy says that it runs and its last health checks were good; a service
+	// without checks is healthy while it runs.
 	Healthy bool `yaml:"healthy" protobuf:"2"`
+	// Unknown says that its health was not measured yet since it started.
 	Unknown bool `yaml:"unknown" protobuf:"3"`
 }
 
