@@ -552,7 +552,7 @@ type DiscoveryService struct {
 // RegistryTLS …
 type RegistryTLS struct {
 	ClientIdentity     *CertificateAndKey `yaml:"clientIdentity,omitempty"`
-	CA                 string             `yaml:"ca,omitempty"`
+	CA                 Base64             `yaml:"ca,omitempty"`
 	InsecureSkipVerify *bool              `yaml:"insecureSkipVerify,omitempty"`
 }
 
