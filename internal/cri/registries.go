@@ -43,8 +43,7 @@ func FromConfig(r *config.Registries) cri.RegistryConfigSpec {
 			spec.Auths[host] = &cri.RegistryAuthConfig{Username: a.Username, Password: a.Password, Auth: a.Auth, IdentityToken: a.IdentityToken}
 		}
 		if t := c.TLS; t != nil {
-			ca, _ := t.CAPEM() // Load has refused what can't be read
-			tls := &cri.RegistryTLSConfig{CA: ca, InsecureSkipVerify: config.Bool(t.InsecureSkipVerify, false)}
+			tls := &cri.RegistryTLSConfig{CA: t.CA, InsecureSkipVerify: config.Bool(t.InsecureSkipVerify, false)}
 			if id := t.ClientIdentity; id != nil {
 				tls.ClientIdentity = &pem.CertificateAndKey{Crt: id.Crt, Key: id.Key}
 			}
