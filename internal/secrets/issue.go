@@ -11,7 +11,6 @@ import (
 	"github.com/cosi-project/runtime/pkg/safe"
 	"go.yaml.in/yaml/v3"
 
-	"talos/config"
 	"talos/internal/pki"
 	"talos/internal/resources/pem"
 	"talos/internal/resources/secrets"

@@ -3,10 +3,12 @@ package secrets
 import (
 	"context"
 	"crypto/x509"
+	"encoding/base64"
 	"io"
 	"log/slog"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -16,6 +18,7 @@ import (
 	"github.com/cosi-project/runtime/pkg/safe"
 	"github.com/cosi-project/runtime/pkg/state"
 	"go.uber.org/zap"
+	"go.yaml.in/yaml/v3"
 
 	"talos/config"
 	"talos/internal/pki"
@@ -25,11 +28,13 @@ import (
 	"talos/internal/store"
 )
 
-// node runs the controllers over a store with a control plane's configuration.
+// testNode runs the controllers over a store with a control plane's configuration.
 type testNode struct {
 	state.State
 	mu  sync.Mutex // guards now
 	now time.Time
+
+	worker []byte // the configuration of a worker of the same cluster
 }
 
 func newNode(t *testing.T) *testNode {
@@ -74,6 +79,9 @@ func (n *testNode) configure(t *testing.T) {
 	}
 	document, err := made.ControlPlane.Bytes()
 	if err != nil {
+		t.Fatal(err)
+	}
+	if n.worker, err = made.Worker.Bytes(); err != nil {
 		t.Fatal(err)
 	}
 	mc := configres.NewMachineConfig(configres.ActiveID)
@@ -157,22 +165,49 @@ func checkNames(t *testing.T, crt []byte) {
 	}
 }
 
-// TestCertificatesAreKeptAndRenewed: an event that changes nothing keeps the
-// certificate; half a life later an event renews it.
-func TestCertificatesAreKeptAndRenewed(t *testing.T) {
+// TestWhatIsIssuedIsKept: events that change nothing that certificates say, and
+// a node address that is gone for a moment, leave every secret as it was.
+func TestWhatIsIssuedIsKept(t *testing.T) {
 	n := newNode(t)
-	first := await(t, n, secrets.NewApiCertificate(APIID)).TypedSpec().Server.Crt
-	touch := func() {
-		_, err := safe.StateUpdateWithConflicts(t.Context(), n.State, network.NewHostnameStatus("hostname").Metadata(), func(res *network.HostnameStatus) error {
-			res.TypedSpec().Domainname += "x"
-			return nil
-		})
+	all := []resource.Resource{
+		await(t, n, secrets.NewApiCertificate(APIID)), await(t, n, secrets.NewTrustdCertificate(TrustdID)), await(t, n, secrets.NewEtcdSecrets(EtcdID)),
+		await(t, n, secrets.NewKubernetesDynamicCerts(KubeCertsID)), await(t, n, secrets.NewKubernetesSecrets(KubeconfigID)),
+	}
+	change(t, n, network.NewHostnameStatus(network.HostnameID), func(s *network.HostnameStatusSpec) { s.Domainname = "example.org" })
+	addresses := network.NewNodeAddress(network.NodeAddressRoutedID)
+	change(t, n, addresses, func(s *network.NodeAddressSpec) { s.Addresses = nil })
+	if err := n.Destroy(t.Context(), addresses.Metadata()); err != nil {
+		t.Fatal(err)
+	}
+	addresses.TypedSpec().Addresses = []netip.Prefix{netip.MustParsePrefix("10.5.0.2/16")} // the same address
+	if err := n.Create(t.Context(), addresses); err != nil {
+		t.Fatal(err)
+	}
+	// Then a new name: what carries it is written once more, and only once.
+	rename(t, n, "node-2")
+	for i, was := range all {
+		want := was.Metadata().Version().Next()
+		if i == len(all)-1 {
+			want = was.Metadata().Version() // kubeconfigs name no node
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		is, err := n.WatchFor(ctx, was.Metadata(), state.WithCondition(func(res resource.Resource) (bool, error) {
+			return res != nil && res.Metadata().Version().Value() >= want.Value(), nil
+		}))
+		cancel()
 		if err != nil {
-			t.Fatal(err)
+			t.Errorf("%s: %v", was.Metadata(), err)
+		} else if !is.Metadata().Version().Equal(want) || !is.Metadata().Created().Equal(was.Metadata().Created()) {
+			t.Errorf("%s was written without need: version %s, want %s", was.Metadata(), is.Metadata().Version(), want)
 		}
 	}
-	touch()
-	// The SANs follow a change of name; wait for that, then nothing else moved.
+}
+
+// TestCertificatesAreRenewed: a new name is in the certificates; half a life
+// later an event renews them.
+func TestCertificatesAreRenewed(t *testing.T) {
+	n := newNode(t)
+	first := await(t, n, secrets.NewApiCertificate(APIID)).TypedSpec().Server.Crt
 	rename(t, n, "node-2")
 	second := awaitOther(t, n, first)
 	parsed, err := pki.ParseCertificate(second)
@@ -185,18 +220,102 @@ func TestCertificatesAreKeptAndRenewed(t *testing.T) {
 	n.mu.Lock()
 	n.now = n.now.Add(DaemonLifetime/2 + time.Hour)
 	n.mu.Unlock()
-	touch()
+	change(t, n, network.NewHostnameStatus(network.HostnameID), func(s *network.HostnameStatusSpec) { s.Domainname = "x" })
 	awaitOther(t, n, second)
 }
 
-func rename(t *testing.T, n *testNode, name string) {
+// TestKubeconfigs: each lets its user in, and is laid out as users expect.
+func TestKubeconfigs(t *testing.T) {
+	n := newNode(t)
+	spec := await(t, n, secrets.NewKubernetesSecrets(KubeconfigID)).TypedSpec()
+	for _, test := range []struct{ text, server, user, name, group string }{
+		{spec.AdminKubeconfig, "https://10.5.0.1:6443", "admin@test", "admin", "system:masters"},
+		{spec.LocalhostAdminKubeconfig, "https://127.0.0.1:6443", "admin@test", "talos:admin", "system:masters"},
+		{spec.SchedulerKubeconfig, "https://127.0.0.1:6443", "kube-scheduler@test", "system:kube-scheduler", ""},
+		{spec.ControllerManagerKubeconfig, "https://127.0.0.1:6443", "kube-controller-manager@test", "system:kube-controller-manager", ""},
+	} {
+		var k kubeconfig
+		if err := yaml.Unmarshal([]byte(test.text), &k); err != nil {
+			t.Fatal(err)
+		}
+		if k.Clusters[0].Name != "test" || k.Clusters[0].Cluster.Server != test.server || k.CurrentContext != test.user || k.Users[0].Name != test.user ||
+			k.Contexts[0].Context.Cluster != "test" || k.Contexts[0].Context.Namespace != "default" {
+			t.Errorf("kubeconfig = %s %s %s", k.CurrentContext, k.Clusters[0].Name, k.Clusters[0].Cluster.Server)
+		}
+		crtPEM, err := base64.StdEncoding.DecodeString(k.Users[0].User.Crt)
+		if err != nil {
+			t.Fatal(err)
+		}
+		crt, err := pki.ParseCertificate(crtPEM)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if crt.Subject.CommonName != test.name || strings.Join(crt.Subject.Organization, ",") != test.group {
+			t.Errorf("%s: subject = %v, want %s of %q", test.user, crt.Subject, test.name, test.group)
+		}
+	}
+}
+
+// TestLeastPrivilege: who may do what is in the certificate's subject.
+func TestLeastPrivilege(t *testing.T) {
+	n := newNode(t)
+	kube := await(t, n, secrets.NewKubernetesDynamicCerts(KubeCertsID)).TypedSpec()
+	api := await(t, n, secrets.NewApiCertificate(APIID)).TypedSpec()
+	for want, data := range map[string][]byte{
+		"CN=kube-apiserver-kubelet-client": kube.APIServerKubeletClient.Crt,
+		"CN=front-proxy-client":            kube.FrontProxy.Crt,
+		"CN=node-1":                        api.Server.Crt,
+		"CN=node-1,O=os:impersonator":      api.Client.Crt,
+	} {
+		crt, err := pki.ParseCertificate(data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := crt.Subject.String(); got != want {
+			t.Errorf("subject = %s, want %s", got, want)
+		}
+	}
+}
+
+// TestWorkerHoldsNoAuthority: a worker issues nothing.
+func TestWorkerHoldsNoAuthority(t *testing.T) {
+	n := newNode(t)
+	await(t, n, secrets.NewApiCertificate(APIID))
+	await(t, n, secrets.NewKubernetesSecrets(KubeconfigID))
+	change(t, n, configres.NewMachineConfig(configres.ActiveID), func(s *configres.MachineConfigSpec) { s.Document = n.worker })
+	for _, gone := range []resource.Resource{
+		secrets.NewApiCertificate(APIID), secrets.NewTrustdCertificate(TrustdID), secrets.NewEtcdRootSecrets(EtcdID), secrets.NewEtcdSecrets(EtcdID),
+		secrets.NewKubernetesRootSecrets(KubeRootID), secrets.NewKubernetesDynamicCerts(KubeCertsID), secrets.NewKubernetesSecrets(KubeconfigID),
+	} {
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		if _, err := n.WatchFor(ctx, gone.Metadata(), state.WithEventTypes(state.Destroyed)); err != nil {
+			t.Errorf("%s is still there on a worker: %v", gone.Metadata(), err)
+		}
+		cancel()
+	}
+	if root := await(t, n, secrets.NewOSRootSecrets(OSRootID)).TypedSpec(); len(root.IssuingCA.Key) > 0 {
+		t.Error("the worker has the key of the operating system's authority")
+	}
+	await(t, n, secrets.NewKubeletSecrets(KubeletID))
+}
+
+// change updates the spec of a resource.
+func change[S any, R interface {
+	resource.Resource
+	TypedSpec() *S
+}](t *testing.T, n *testNode, r R, by func(*S)) {
 	t.Helper()
-	if _, err := safe.StateUpdateWithConflicts(t.Context(), n.State, network.NewHostnameStatus("hostname").Metadata(), func(res *network.HostnameStatus) error {
-		res.TypedSpec().Hostname = name
+	if _, err := safe.StateUpdateWithConflicts(t.Context(), n.State, r.Metadata(), func(res R) error {
+		by(res.TypedSpec())
 		return nil
 	}); err != nil {
 		t.Fatal(err)
 	}
+}
+
+func rename(t *testing.T, n *testNode, name string) {
+	t.Helper()
+	change(t, n, network.NewHostnameStatus(network.HostnameID), func(s *network.HostnameStatusSpec) { s.Hostname = name })
 }
 
 // awaitOther waits until apid's certificate is not the one given.
