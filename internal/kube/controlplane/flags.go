@@ -132,6 +132,11 @@ func managerArgs(s k8s.ControllerManagerConfigSpec) []string {
 	a.set("controllers", "*,tokencleaner")
 	a.set("configure-cloud-routes", "false")
 	a.set("leader-elect", "true")
+	// Each controller's own credentials are fetched at the start; with the
+	// defaults (20, 30) that alone takes five seconds. The API server's priority
+	// levels are what protects it.
+	a.set("kube-api-qps", "200")
+	a.set("kube-api-burst", "400")
 	a.set("profiling", "false")
 	a.set("terminated-pod-gc-threshold", "12500")
 	a.set("tls-min-version", "VersionTLS13")

@@ -6,12 +6,16 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
+	"slices"
 	"time"
 
+	"github.com/cosi-project/runtime/pkg/resource"
 	"github.com/cosi-project/runtime/pkg/safe"
 	"github.com/cosi-project/runtime/pkg/state"
 	"github.com/opencontainers/runtime-spec/specs-go"
 
+	"talos/internal/kube/reconcile"
 	"talos/internal/layout"
 	"talos/internal/resources/k8s"
 	"talos/internal/resources/secrets"
@@ -28,14 +32,7 @@ func Service(st state.State, where Surroundings, server func(ctx context.Context
 		ID:        ID,
 		DependsOn: []string{"cri"},
 		WaitText:  "waiting for its configuration, a node name and an address",
-		Wait: func(ctx context.Context) error {
-			_, err := st.WatchFor(ctx, k8s.NewKubeletSpec(ID).Metadata(), state.WithPhases(0))
-			if err != nil {
-				return err
-			}
-			_, err = st.WatchFor(ctx, secrets.NewKubeletSecrets(ID).Metadata(), state.WithPhases(0))
-			return err
-		},
+		Wait:      func(ctx context.Context) error { return await(ctx, st) },
 		Runner: service.Container{
 			Instance: service.CRI,
 			Grace:    20 * time.Second,
@@ -53,6 +50,26 @@ func Service(st state.State, where Surroundings, server func(ctx context.Context
 		Health:  &service.Health{Check: healthy, Period: 5 * time.Second, Timeout: 2 * time.Second},
 		Control: true,
 	}
+}
+
+// await returns when everything is there that the kubelet's files are made of.
+func await(ctx context.Context, st state.State) error {
+	if err := exists(ctx, st, k8s.NewKubeletSpec(ID).Metadata()); err != nil {
+		return err
+	}
+	if err := exists(ctx, st, secrets.NewKubeletSecrets(ID).Metadata()); err != nil {
+		return err
+	}
+	cfg, err := reconcile.Config(ctx, st)
+	if err != nil || cfg == nil || !cfg.IsControlPlane() {
+		return err
+	}
+	return exists(ctx, st, secrets.NewKubernetesRootSecrets("k8s").Metadata()) // it issues its own certificate
+}
+
+func exists(ctx context.Context, st state.State, p resource.Pointer) error {
+	_, err := st.WatchFor(ctx, p, state.WithPhases(resource.PhaseRunning))
+	return err
 }
 
 func gather(ctx context.Context, st state.State, server func(context.Context, state.State) (string, error)) (given, error) {
@@ -109,6 +126,10 @@ func mounts(spec k8s.KubeletSpecSpec) []specs.Mount {
 		bind("/etc/machine-id", "ro"),
 		bind(layout.EtcDir, "ro"),
 	}
+	out = slices.DeleteFunc(out, func(m specs.Mount) bool { // such as a machine id on a node that has none
+		_, err := os.Stat(m.Source)
+		return errors.Is(err, os.ErrNotExist)
+	})
 	for _, m := range spec.ExtraMounts {
 		out = append(out, specs.Mount{Destination: m.Destination, Type: m.Type, Source: m.Source, Options: m.Options})
 	}
