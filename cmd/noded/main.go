@@ -43,10 +43,9 @@ const (
 	// memory is where the garbage collector starts to work hard; a daemon at
 	// rest needs a tenth of it.
 	memory = 64 << 20
-	// processors at once: a node has better uses for the rest.
-	processors = 2
-	// growth of the heap between collections, in percent.
-	growth = 50
+	// processors at once. Calls hop between daemons; with more, each wakes
+	// threads that look for work and take the next one its processor.
+	processors = 1
 	// settled is when start-up's garbage can go back to the kernel.
 	settled = 5 * time.Second
 )
@@ -82,13 +81,10 @@ func frugal() {
 	// Huge pages make small heaps big. Without the call the daemon works too.
 	_ = unix.Prctl(unix.PR_SET_THP_DISABLE, 1, 0, 0, 0)
 	if os.Getenv("GOMAXPROCS") == "" {
-		runtime.GOMAXPROCS(min(processors, runtime.NumCPU()))
+		runtime.GOMAXPROCS(processors)
 	}
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(memory)
-	}
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(growth)
 	}
 	time.AfterFunc(settled, debug.FreeOSMemory)
 }
