@@ -1,4 +1,6 @@
-// Package k8s …
+// Package k8s holds what is known of Kubernetes on this node: the settings of
+// its components, the static pods and manifests made of them, and what the API
+// says about this machine's Node. Package talos/internal/kube writes them all.
 package k8s
 
 import (
@@ -53,10 +55,10 @@ func Types() []object.Definition {
 // AdmissionControlConfigType is the resource type of AdmissionControlConfig.
 const AdmissionControlConfigType = resource.Type("AdmissionControlConfigs.kubernetes.talos.dev")
 
-// AdmissionControlConfig …
+// AdmissionControlConfig lists the admission plugins of kube-apiserver that have a configuration.
 type AdmissionControlConfig = typed.Resource[AdmissionControlConfigSpec, admissionControlConfigDefinition]
 
-// AdmissionControlConfigSpec …
+// AdmissionControlConfigSpec is read once when kube-apiserver starts.
 type AdmissionControlConfigSpec struct {
 	Config []AdmissionPluginSpec `yaml:"config" protobuf:"1"`
 }
@@ -81,10 +83,11 @@ func NewAdmissionControlConfig(id resource.ID) *AdmissionControlConfig {
 // APIServerConfigType is the resource type of APIServerConfig.
 const APIServerConfigType = resource.Type("APIServerConfigs.kubernetes.talos.dev")
 
-// APIServerConfig …
+// APIServerConfig is how kube-apiserver runs on this node.
 type APIServerConfig = typed.Resource[APIServerConfigSpec, aPIServerConfigDefinition]
 
-// APIServerConfigSpec …
+// APIServerConfigSpec is made of the configuration and the node's address. Args is the whole
+// command line, ExtraArgs the part that the user gave.
 type APIServerConfigSpec struct {
 	Image                   string               `yaml:"image" protobuf:"1"`
 	CloudProvider           string               `yaml:"cloudProvider" protobuf:"2"`
@@ -123,10 +126,10 @@ func NewAPIServerConfig(id resource.ID) *APIServerConfig {
 // AuditPolicyConfigType is the resource type of AuditPolicyConfig.
 const AuditPolicyConfigType = resource.Type("AuditPolicyConfigs.kubernetes.talos.dev")
 
-// AuditPolicyConfig …
+// AuditPolicyConfig is what kube-apiserver writes to its audit log.
 type AuditPolicyConfig = typed.Resource[AuditPolicyConfigSpec, auditPolicyConfigDefinition]
 
-// AuditPolicyConfigSpec …
+// AuditPolicyConfigSpec holds an audit.k8s.io Policy.
 type AuditPolicyConfigSpec struct {
 	Config object.Map `yaml:"config" protobuf:"1"`
 }
@@ -152,10 +155,11 @@ func NewAuditPolicyConfig(id resource.ID) *AuditPolicyConfig {
 // AuthorizationConfigType is the resource type of AuthorizationConfig.
 const AuthorizationConfigType = resource.Type("AuthorizationConfigs.kubernetes.talos.dev")
 
-// AuthorizationConfig …
+// AuthorizationConfig lists the authorizers of kube-apiserver.
 type AuthorizationConfig = typed.Resource[AuthorizationConfigSpec, authorizationConfigDefinition]
 
-// AuthorizationConfigSpec …
+// AuthorizationConfigSpec holds them in the order in which they are asked; Node and RBAC are
+// always among them. Image is the kube-apiserver that they are for.
 type AuthorizationConfigSpec struct {
 	Image  string                         `yaml:"image" protobuf:"1"`
 	Config []AuthorizationAuthorizersSpec `yaml:"config" protobuf:"2"`
@@ -182,10 +186,10 @@ func NewAuthorizationConfig(id resource.ID) *AuthorizationConfig {
 // ConfigStatusType is the resource type of ConfigStatus.
 const ConfigStatusType = resource.Type("ConfigStatuses.kubernetes.talos.dev")
 
-// ConfigStatus …
+// ConfigStatus says that the static pods' configuration files were written.
 type ConfigStatus = typed.Resource[ConfigStatusSpec, configStatusDefinition]
 
-// ConfigStatusSpec …
+// ConfigStatusSpec has a version that changes with any of them.
 type ConfigStatusSpec struct {
 	Ready   bool   `yaml:"ready" protobuf:"1"`
 	Version string `yaml:"version" protobuf:"2"`
@@ -215,10 +219,11 @@ func NewConfigStatus(id resource.ID) *ConfigStatus {
 // ControllerManagerConfigType is the resource type of ControllerManagerConfig.
 const ControllerManagerConfigType = resource.Type("ControllerManagerConfigs.kubernetes.talos.dev")
 
-// ControllerManagerConfig …
+// ControllerManagerConfig is how kube-controller-manager runs on this node.
 type ControllerManagerConfig = typed.Resource[ControllerManagerConfigSpec, controllerManagerConfigDefinition]
 
-// ControllerManagerConfigSpec …
+// ControllerManagerConfigSpec is made of the configuration. Args is the whole command line. The
+// mask sizes are those of a node's share of the pod network.
 type ControllerManagerConfigSpec struct {
 	Enabled              bool                 `yaml:"enabled" protobuf:"1"`
 	Image                string               `yaml:"image" protobuf:"2"`
@@ -254,10 +259,11 @@ func NewControllerManagerConfig(id resource.ID) *ControllerManagerConfig {
 // SchedulerConfigType is the resource type of SchedulerConfig.
 const SchedulerConfigType = resource.Type("SchedulerConfigs.kubernetes.talos.dev")
 
-// SchedulerConfig …
+// SchedulerConfig is how kube-scheduler runs on this node.
 type SchedulerConfig = typed.Resource[SchedulerConfigSpec, schedulerConfigDefinition]
 
-// SchedulerConfigSpec …
+// SchedulerConfigSpec is made of the configuration. Config is the user's
+// KubeSchedulerConfiguration, without what the node adds.
 type SchedulerConfigSpec struct {
 	Enabled              bool                 `yaml:"enabled" protobuf:"1"`
 	Image                string               `yaml:"image" protobuf:"2"`
@@ -289,10 +295,10 @@ func NewSchedulerConfig(id resource.ID) *SchedulerConfig {
 // EndpointType is the resource type of Endpoint.
 const EndpointType = resource.Type("Endpoints.kubernetes.talos.dev")
 
-// Endpoint …
+// Endpoint lists where the Kubernetes API is to be had.
 type Endpoint = typed.Resource[EndpointSpec, endpointDefinition]
 
-// EndpointSpec …
+// EndpointSpec has addresses, and names where addresses are not known.
 type EndpointSpec struct {
 	Addresses []netip.Addr `yaml:"addresses" protobuf:"1"`
 	Hosts     []string     `yaml:"hosts" protobuf:"2"`
@@ -322,10 +328,10 @@ func NewEndpoint(id resource.ID) *Endpoint {
 // EtcdEncryptionConfigType is the resource type of EtcdEncryptionConfig.
 const EtcdEncryptionConfigType = resource.Type("EtcdEncryptionConfigs.kubernetes.talos.dev")
 
-// EtcdEncryptionConfig …
+// EtcdEncryptionConfig is how kube-apiserver encrypts what it keeps in etcd.
 type EtcdEncryptionConfig = typed.Resource[EtcdEncryptionConfigSpec, etcdEncryptionConfigDefinition]
 
-// EtcdEncryptionConfigSpec …
+// EtcdEncryptionConfigSpec holds an EncryptionConfiguration as YAML, with its keys.
 type EtcdEncryptionConfigSpec struct {
 	Configuration string `yaml:"configuration" protobuf:"1"`
 }
@@ -351,10 +357,10 @@ func NewEtcdEncryptionConfig(id resource.ID) *EtcdEncryptionConfig {
 // ExtraManifestsConfigType is the resource type of ExtraManifestsConfig.
 const ExtraManifestsConfigType = resource.Type("ExtraManifestsConfigs.kubernetes.talos.dev")
 
-// ExtraManifestsConfig …
+// ExtraManifestsConfig lists the manifests that the configuration adds.
 type ExtraManifestsConfig = typed.Resource[ExtraManifestsConfigSpec, extraManifestsConfigDefinition]
 
-// ExtraManifestsConfigSpec …
+// ExtraManifestsConfigSpec has them in the order in which they are applied.
 type ExtraManifestsConfigSpec struct {
 	ExtraManifests []ExtraManifest `yaml:"extraManifests" protobuf:"1"`
 }
@@ -368,6 +374,7 @@ func (extraManifestsConfigDefinition) ResourceDefinition() meta.ResourceDefiniti
 	return meta.ResourceDefinitionSpec{
 		Type:             ExtraManifestsConfigType,
 		DefaultNamespace: ControlPlaneNamespace,
+		Sensitivity:      meta.Sensitive,
 	}
 }
 
@@ -379,10 +386,12 @@ func NewExtraManifestsConfig(id resource.ID) *ExtraManifestsConfig {
 // BootstrapManifestsConfigType is the resource type of BootstrapManifestsConfig.
 const BootstrapManifestsConfigType = resource.Type("BootstrapManifestsConfigs.kubernetes.talos.dev")
 
-// BootstrapManifestsConfig …
+// BootstrapManifestsConfig is what the manifests are rendered from that make a cluster.
 type BootstrapManifestsConfig = typed.Resource[BootstrapManifestsConfigSpec, bootstrapManifestsConfigDefinition]
 
-// BootstrapManifestsConfigSpec …
+// BootstrapManifestsConfigSpec is made of the configuration. String is the cluster's endpoint;
+// FlannelKubeServiceHost and Port are its parts, by which pods reach the API
+// before services work.
 type BootstrapManifestsConfigSpec struct {
 	String                            string     `yaml:"string" protobuf:"1"`
 	ClusterDomain                     string     `yaml:"clusterDomain" protobuf:"2"`
@@ -434,10 +443,12 @@ func NewBootstrapManifestsConfig(id resource.ID) *BootstrapManifestsConfig {
 // KubeletConfigType is the resource type of KubeletConfig.
 const KubeletConfigType = resource.Type("KubeletConfigs.kubernetes.talos.dev")
 
-// KubeletConfig …
+// KubeletConfig is what the configuration says of the kubelet.
 type KubeletConfig = typed.Resource[KubeletConfigSpec, kubeletConfigDefinition]
 
-// KubeletConfigSpec …
+// KubeletConfigSpec keeps the user's part, whose names begin with Extra, apart from the
+// rest. RegisterWithTaints
+// is by key, "value:effect".
 type KubeletConfigSpec struct {
 	Image                        string               `yaml:"image" protobuf:"1"`
 	ClusterDNS                   []string             `yaml:"clusterDNS" protobuf:"2"`
@@ -476,10 +487,11 @@ func NewKubeletConfig(id resource.ID) *KubeletConfig {
 // KubeletSpecType is the resource type of KubeletSpec.
 const KubeletSpecType = resource.Type("KubeletSpecs.kubernetes.talos.dev")
 
-// KubeletSpec …
+// KubeletSpec is what the kubelet is started with.
 type KubeletSpec = typed.Resource[KubeletSpecSpec, kubeletSpecDefinition]
 
-// KubeletSpecSpec …
+// KubeletSpecSpec is complete: Args the command line, Config the KubeletConfiguration. A
+// change restarts the kubelet.
 type KubeletSpecSpec struct {
 	Image                    string     `yaml:"image" protobuf:"1"`
 	Args                     []string   `yaml:"args" protobuf:"2"`
@@ -510,10 +522,10 @@ func NewKubeletSpec(id resource.ID) *KubeletSpec {
 // KubeletStatusType is the resource type of KubeletStatus.
 const KubeletStatusType = resource.Type("KubeletStatuses.kubernetes.talos.dev")
 
-// KubeletStatus …
+// KubeletStatus exists while the kubelet runs.
 type KubeletStatus = typed.Resource[KubeletStatusSpec, kubeletStatusDefinition]
 
-// KubeletStatusSpec …
+// KubeletStatusSpec names the image that it was started from.
 type KubeletStatusSpec struct {
 	Image string `yaml:"image" protobuf:"1"`
 }
@@ -541,10 +553,11 @@ func NewKubeletStatus(id resource.ID) *KubeletStatus {
 // ManifestType is the resource type of Manifest.
 const ManifestType = resource.Type("Manifests.kubernetes.talos.dev")
 
-// Manifest …
+// Manifest is a group of Kubernetes objects that the cluster is to have.
 type Manifest = typed.Resource[ManifestSpec, manifestDefinition]
 
-// ManifestSpec …
+// ManifestSpec holds the objects. They may hold secrets: the bootstrap token, and
+// whatever the user puts into inline manifests.
 type ManifestSpec struct {
 	Items []SingleManifest `yaml:"items" protobuf:"1"`
 }
@@ -558,6 +571,7 @@ func (manifestDefinition) ResourceDefinition() meta.ResourceDefinitionSpec {
 	return meta.ResourceDefinitionSpec{
 		Type:             ManifestType,
 		DefaultNamespace: ControlPlaneNamespace,
+		Sensitivity:      meta.Sensitive,
 	}
 }
 
@@ -569,10 +583,10 @@ func NewManifest(id resource.ID) *Manifest {
 // ManifestStatusType is the resource type of ManifestStatus.
 const ManifestStatusType = resource.Type("ManifestStatuses.kubernetes.talos.dev")
 
-// ManifestStatus …
+// ManifestStatus says which manifests are in the cluster.
 type ManifestStatus = typed.Resource[ManifestStatusSpec, manifestStatusDefinition]
 
-// ManifestStatusSpec …
+// ManifestStatusSpec lists the ids of the Manifests of which every object was applied.
 type ManifestStatusSpec struct {
 	ManifestsApplied []string `yaml:"manifestsApplied" protobuf:"1"`
 }
@@ -597,10 +611,10 @@ func NewManifestStatus(id resource.ID) *ManifestStatus {
 // NodeAnnotationSpecType is the resource type of NodeAnnotationSpec.
 const NodeAnnotationSpecType = resource.Type("NodeAnnotationSpecs.k8s.talos.dev")
 
-// NodeAnnotationSpec …
+// NodeAnnotationSpec is an annotation that this machine's Node is to have.
 type NodeAnnotationSpec = typed.Resource[NodeAnnotationSpecSpec, nodeAnnotationSpecDefinition]
 
-// NodeAnnotationSpecSpec …
+// NodeAnnotationSpecSpec is removed from the Node again when the resource goes.
 type NodeAnnotationSpecSpec struct {
 	Key   string `yaml:"key" protobuf:"1"`
 	Value string `yaml:"value" protobuf:"2"`
@@ -630,10 +644,10 @@ func NewNodeAnnotationSpec(id resource.ID) *NodeAnnotationSpec {
 // NodeLabelSpecType is the resource type of NodeLabelSpec.
 const NodeLabelSpecType = resource.Type("NodeLabelSpecs.k8s.talos.dev")
 
-// NodeLabelSpec …
+// NodeLabelSpec is a label that this machine's Node is to have.
 type NodeLabelSpec = typed.Resource[NodeLabelSpecSpec, nodeLabelSpecDefinition]
 
-// NodeLabelSpecSpec …
+// NodeLabelSpecSpec is removed from the Node again when the resource goes.
 type NodeLabelSpecSpec struct {
 	Key   string `yaml:"key" protobuf:"1"`
 	Value string `yaml:"value" protobuf:"2"`
@@ -663,10 +677,11 @@ func NewNodeLabelSpec(id resource.ID) *NodeLabelSpec {
 // NodeTaintSpecType is the resource type of NodeTaintSpec.
 const NodeTaintSpecType = resource.Type("NodeTaintSpecs.k8s.talos.dev")
 
-// NodeTaintSpec …
+// NodeTaintSpec is a taint that this machine's Node is to have.
 type NodeTaintSpec = typed.Resource[NodeTaintSpecSpec, nodeTaintSpecDefinition]
 
-// NodeTaintSpecSpec …
+// NodeTaintSpecSpec is removed from the Node again when the resource goes. Workers only
+// register with it: their credentials do not let them change taints.
 type NodeTaintSpecSpec struct {
 	Key    string `yaml:"key" protobuf:"1"`
 	Effect string `yaml:"effect" protobuf:"2"`
@@ -698,10 +713,10 @@ func NewNodeTaintSpec(id resource.ID) *NodeTaintSpec {
 // NodeStatusType is the resource type of NodeStatus.
 const NodeStatusType = resource.Type("NodeStatuses.kubernetes.talos.dev")
 
-// NodeStatus …
+// NodeStatus is what the API says of this machine's Node.
 type NodeStatus = typed.Resource[NodeStatusSpec, nodeStatusDefinition]
 
-// NodeStatusSpec …
+// NodeStatusSpec is a copy of the Node's fields.
 type NodeStatusSpec struct {
 	Nodename      string            `yaml:"nodename" protobuf:"1"`
 	NodeReady     bool              `yaml:"nodeReady" protobuf:"2"`
@@ -735,10 +750,10 @@ func NewNodeStatus(id resource.ID) *NodeStatus {
 // NodeIPType is the resource type of NodeIP.
 const NodeIPType = resource.Type("NodeIPs.kubernetes.talos.dev")
 
-// NodeIP …
+// NodeIP is the addresses by which the Node is known.
 type NodeIP = typed.Resource[NodeIPSpec, nodeIPDefinition]
 
-// NodeIPSpec …
+// NodeIPSpec has one address for each family that services have, in their order.
 type NodeIPSpec struct {
 	Addresses []netip.Addr `yaml:"addresses" protobuf:"1"`
 }
@@ -763,10 +778,11 @@ func NewNodeIP(id resource.ID) *NodeIP {
 // NodeIPConfigType is the resource type of NodeIPConfig.
 const NodeIPConfigType = resource.Type("NodeIPConfigs.kubernetes.talos.dev")
 
-// NodeIPConfig …
+// NodeIPConfig says which of the machine's addresses may be the Node's.
 type NodeIPConfig = typed.Resource[NodeIPConfigSpec, nodeIPConfigDefinition]
 
-// NodeIPConfigSpec …
+// NodeIPConfigSpec excludes the networks of pods and services always; without valid
+// subnets any other address may be taken.
 type NodeIPConfigSpec struct {
 	ValidSubnets   []string `yaml:"validSubnets" protobuf:"1"`
 	ExcludeSubnets []string `yaml:"excludeSubnets" protobuf:"2"`
@@ -792,10 +808,10 @@ func NewNodeIPConfig(id resource.ID) *NodeIPConfig {
 // NodenameType is the resource type of Nodename.
 const NodenameType = resource.Type("Nodenames.kubernetes.talos.dev")
 
-// Nodename …
+// Nodename is the name of this machine's Node.
 type Nodename = typed.Resource[NodenameSpec, nodenameDefinition]
 
-// NodenameSpec …
+// NodenameSpec is made of the host name, whose version it records.
 type NodenameSpec struct {
 	Nodename             string `yaml:"nodename" protobuf:"1"`
 	HostnameVersion      string `yaml:"hostnameVersion" protobuf:"2"`
@@ -825,10 +841,10 @@ func NewNodename(id resource.ID) *Nodename {
 // SecretStatusType is the resource type of SecretStatus.
 const SecretStatusType = resource.Type("SecretStatuses.kubernetes.talos.dev")
 
-// SecretStatus …
+// SecretStatus says that the static pods' keys and certificates were written.
 type SecretStatus = typed.Resource[SecretStatusSpec, secretStatusDefinition]
 
-// SecretStatusSpec …
+// SecretStatusSpec has a version that changes with any of them.
 type SecretStatusSpec struct {
 	Ready   bool   `yaml:"ready" protobuf:"1"`
 	Version string `yaml:"version" protobuf:"2"`
@@ -858,13 +874,16 @@ func NewSecretStatus(id resource.ID) *SecretStatus {
 // StaticPodType is the resource type of StaticPod.
 const StaticPodType = resource.Type("StaticPods.kubernetes.talos.dev")
 
-// StaticPod …
+// StaticPod is a pod that the kubelet runs without being told by the API.
 type StaticPod = typed.Resource[StaticPodSpec, staticPodDefinition]
 
-// StaticPodSpec …
+// StaticPodSpec holds the Pod as in its manifest.
 type StaticPodSpec struct {
 	Pod object.Map `yaml:"Pod" protobuf:"1"`
 }
+
+// MarshalYAML shows the object itself.
+func (s StaticPodSpec) MarshalYAML() (any, error) { return s.Pod.Values, nil }
 
 // DeepCopy returns a copy that shares nothing with s.
 func (s StaticPodSpec) DeepCopy() StaticPodSpec { return object.Clone(s) }
@@ -886,10 +905,10 @@ func NewStaticPod(id resource.ID) *StaticPod {
 // StaticPodServerStatusType is the resource type of StaticPodServerStatus.
 const StaticPodServerStatusType = resource.Type("StaticPodServerStatuses.kubernetes.talos.dev")
 
-// StaticPodServerStatus …
+// StaticPodServerStatus says where the kubelet reads static pods.
 type StaticPodServerStatus = typed.Resource[StaticPodServerStatusSpec, staticPodServerStatusDefinition]
 
-// StaticPodServerStatusSpec …
+// StaticPodServerStatusSpec has a URL, of scheme file.
 type StaticPodServerStatusSpec struct {
 	URL string `yaml:"url" protobuf:"1"`
 }
@@ -914,13 +933,16 @@ func NewStaticPodServerStatus(id resource.ID) *StaticPodServerStatus {
 // StaticPodStatusType is the resource type of StaticPodStatus.
 const StaticPodStatusType = resource.Type("StaticPodStatuses.kubernetes.talos.dev")
 
-// StaticPodStatus …
+// StaticPodStatus is what the API says of a static pod of this node.
 type StaticPodStatus = typed.Resource[StaticPodStatusSpec, staticPodStatusDefinition]
 
-// StaticPodStatusSpec …
+// StaticPodStatusSpec holds the Pod's status.
 type StaticPodStatusSpec struct {
 	PodStatus object.Map `yaml:"PodStatus" protobuf:"1"`
 }
+
+// MarshalYAML shows the object itself.
+func (s StaticPodStatusSpec) MarshalYAML() (any, error) { return s.PodStatus.Values, nil }
 
 // DeepCopy returns a copy that shares nothing with s.
 func (s StaticPodStatusSpec) DeepCopy() StaticPodStatusSpec { return object.Clone(s) }
@@ -933,7 +955,7 @@ func (staticPodStatusDefinition) ResourceDefinition() meta.ResourceDefinitionSpe
 		Aliases:          []resource.Type{"podstatus"},
 		DefaultNamespace: Namespace,
 		PrintColumns: []meta.PrintColumn{
-			{Name: "Ready", JSONPath: `{.conditions[?(@.type==`},
+			{Name: "Ready", JSONPath: `{.conditions[?(@.type=="Ready")].status}`},
 		},
 	}
 }
@@ -943,25 +965,26 @@ func NewStaticPodStatus(id resource.ID) *StaticPodStatus {
 	return typed.NewResource[StaticPodStatusSpec, staticPodStatusDefinition](resource.NewMetadata(Namespace, StaticPodStatusType, id, resource.VersionUndefined), StaticPodStatusSpec{})
 }
 
-// AdmissionPluginSpec …
+// AdmissionPluginSpec is a plugin by its name, with its configuration object.
 type AdmissionPluginSpec struct {
 	Name          string     `yaml:"name" protobuf:"1"`
 	Configuration object.Map `yaml:"configuration" protobuf:"2"`
 }
 
-// ArgValues …
+// ArgValues are the values of a flag that may be given several times.
 type ArgValues struct {
 	Values []string `yaml:"values" protobuf:"1"`
 }
 
-// AuthorizationAuthorizersSpec …
+// AuthorizationAuthorizersSpec is an authorizer: Node, RBAC, or a Webhook with its settings.
 type AuthorizationAuthorizersSpec struct {
 	Type    string     `yaml:"type" protobuf:"1"`
 	Name    string     `yaml:"name" protobuf:"2"`
 	Webhook object.Map `yaml:"webhook" protobuf:"3"`
 }
 
-// ExtraManifest …
+// ExtraManifest has a URL, with headers to send, or its text in InlineManifest. Priority is
+// the group that orders it.
 type ExtraManifest struct {
 	Name           string            `yaml:"name" protobuf:"1"`
 	URL            string            `yaml:"url" protobuf:"2"`
@@ -970,7 +993,7 @@ type ExtraManifest struct {
 	InlineManifest string            `yaml:"inlineManifest" protobuf:"5"`
 }
 
-// ExtraVolume …
+// ExtraVolume is a folder of the node that a component sees.
 type ExtraVolume struct {
 	Name      string `yaml:"name" protobuf:"1"`
 	HostPath  string `yaml:"hostPath" protobuf:"2"`
@@ -978,13 +1001,13 @@ type ExtraVolume struct {
 	Readonly  bool   `yaml:"readonly" protobuf:"4"`
 }
 
-// Resources …
+// Resources are what a component asks for and may use, as Kubernetes quantities.
 type Resources struct {
 	Requests map[string]string `yaml:"requests" protobuf:"1"`
 	Limits   map[string]string `yaml:"limits" protobuf:"2"`
 }
 
-// SingleManifest …
+// SingleManifest is one Kubernetes object.
 type SingleManifest struct {
 	Object object.Map `yaml:",inline" protobuf:"1"`
 }
