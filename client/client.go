@@ -243,7 +243,39 @@ func splitEndpoint(s string) (host, port string, err error) {
 }
 
 func (c *Client) unary(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
-	return c.wrap(ctx, method, invoke(ctx, method, req, reply, cc, opts...))
+	for attempt := 1; ; attempt++ {
+		err := c.wrap(ctx, method, invoke(ctx, method, req, reply, cc, opts...))
+		if attempt == attempts || !errors.Is(err, Lost) || !reads(method) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(time.Duration(attempt) * retryPause):
+		}
+	}
+}
+
+// A call that only reads is repeated when the connection broke under it:
+// another endpoint may have the answer.
+const (
+	attempts   = 3
+	retryPause = 100 * time.Millisecond
+)
+
+// reads reports whether a method changes nothing.
+func reads(method string) bool {
+	switch service, name, _ := strings.Cut(strings.TrimPrefix(method, "/"), "/"); service {
+	case "time.TimeService", "network.NetworkService", "inspect.InspectService":
+		return true
+	case "cosi.resource.State":
+		return name == "Get"
+	case "machine.MachineService":
+		return slices.Contains([]string{
+			"Containers", "EtcdMemberList", "EtcdStatus", "Hostname", "LogsContainers", "Memory", "Processes", "ServiceList", "Stats", "SystemStat", "Version",
+		}, name)
+	}
+	return false
 }
 
 func (c *Client) stream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, open grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {

@@ -128,7 +128,10 @@ func (w *watchedConn) Read(p []byte) (int, error) {
 func (d *dials) explain(said string) (Kind, string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.worksLocked() && !transportTrouble(said) {
+	if d.worksLocked() && transportTrouble(said) {
+		return Lost, said
+	}
+	if d.worksLocked() {
 		return Precondition, said
 	}
 	kind, lines := Unreachable, []string(nil)

@@ -13,6 +13,7 @@ import (
 	"syscall"
 
 	"talos/cmd/talosctl/internal/cli"
+	"talos/cmd/talosctl/internal/cluster"
 	"talos/cmd/talosctl/internal/local"
 	"talos/cmd/talosctl/internal/node"
 )
@@ -30,6 +31,7 @@ func run(ctx context.Context, args []string, in io.Reader, out, errs io.Writer) 
 	root := a.Root()
 	root.AddCommand(local.Commands(a)...)
 	root.AddCommand(node.Commands(a)...)
+	root.AddCommand(cluster.Commands(a)...)
 	return a.Run(ctx, root, args[1:])
 }
 

@@ -40,6 +40,8 @@ func TestScripts(t *testing.T) {
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("ENDPOINT", f.address)
 			env.Setenv("CLOSED", closedPort(t))
+			env.Setenv("GORACE", "atexit_sleep_ms=0") // else every command takes a second longer under -race
+			env.Setenv("XDG_STATE_HOME", filepath.Join(env.WorkDir, "state"))
 			env.Setenv("HOME", filepath.Join(env.WorkDir, "home"))
 			return writeConfigs(t, env.WorkDir, f.address, ours, other)
 		},

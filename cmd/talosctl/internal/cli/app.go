@@ -146,8 +146,7 @@ func (a *App) Run(ctx context.Context, root *cobra.Command, args []string) int {
 		return ExitOK
 	}
 	code := a.exitCode(ctx, err)
-	if code == ExitInterrupted {
-		a.Note("interrupted")
+	if code == ExitInterrupted { // the user knows
 		return code
 	}
 	var silent *Silent

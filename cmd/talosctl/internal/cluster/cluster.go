@@ -1,0 +1,225 @@
+// Package cluster holds the commands for clusters on this machine. Package
+// provision does the work; here are the flags, what is told, and the entries
+// in the user's talosconfig and kubeconfig.
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"talos/cmd/talosctl/internal/cli"
+	"talos/config"
+	"talos/internal/provision"
+)
+
+// defaultName is the cluster that is meant when none is named.
+const defaultName = "demo"
+
+// Commands makes the commands of this package.
+func Commands(a *cli.App) []*cobra.Command {
+	cmd := cli.Group("cluster", "Make and keep clusters on this machine")
+	cmd.AddCommand(
+		createCommand(a), showCommand(a), listCommand(a),
+		actCommand(a, "start", "Start a cluster's supervisor and nodes, or take over those that run", provision.Start),
+		actCommand(a, "stop", "Shut a cluster's nodes down; its state stays", provision.Stop),
+		destroyCommand(a),
+	)
+	return []*cobra.Command{cmd, superviseCommand()}
+}
+
+// nameFlag gives cmd a flag --name.
+func nameFlag(cmd *cobra.Command) *string {
+	name := cmd.Flags().String("name", defaultName, "name of the cluster")
+	// The flag exists, so this can't go wrong.
+	_ = cmd.RegisterFlagCompletionFunc("name", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+		var names []string
+		clusters, err := provision.List()
+		for _, c := range clusters {
+			names = append(names, c.Name)
+		}
+		if err != nil {
+			return nil, cobra.ShellCompDirectiveError
+		}
+		return names, cobra.ShellCompDirectiveNoFileComp
+	})
+	return name
+}
+
+// steps tells each step with the time since the start.
+func steps(a *cli.App) func(string) {
+	start := time.Now()
+	return func(step string) { a.Note("%6.1fs  %s", time.Since(start).Seconds(), step) }
+}
+
+// actCommand is a command that does one thing to a cluster.
+func actCommand(a *cli.App, use, short string, act func(context.Context, string, func(string)) error) *cobra.Command {
+	cmd := &cobra.Command{Use: use, Short: short, Args: cobra.NoArgs}
+	name := nameFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return explain(act(cmd.Context(), *name, steps(a)), a) }
+	return cmd
+}
+
+// superviseCommand is what create and start run detached.
+func superviseCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "supervise-cluster NAME", Short: "Keep a cluster's nodes running", Hidden: true, Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error { return provision.Supervise(cmd.Context(), args[0]) },
+	}
+}
+
+func createCommand(a *cli.App) *cobra.Command {
+	var (
+		o                               = provision.Options{}
+		patches, controlPlanes, workers []string
+		memory, cidr                    string
+		merge                           bool
+	)
+	cmd := &cobra.Command{
+		Use:   "create",
+		Short: "Make a cluster on this machine, and the access to it",
+		Long: `Make a cluster on this machine, and the access to it: its contexts are merged
+into the talosconfig and the kubeconfig. Needs root. For a cluster that exists
+already this starts what does not run, and is otherwise harmless.`,
+		Args: cobra.NoArgs,
+	}
+	name := nameFlag(cmd)
+	f := cmd.Flags()
+	f.IntVar(&o.ControlPlanes, "controlplanes", 1, "number of control plane nodes")
+	f.IntVar(&o.Workers, "workers", 0, "number of workers; with none the control plane nodes take ordinary pods")
+	f.StringVar(&o.KubernetesVersion, "kubernetes-version", config.DefaultKubernetesVersion, "version of Kubernetes")
+	f.StringArrayVar(&patches, "config-patch", nil, "change all nodes' configurations: a patch, or @FILE (repeatable)")
+	f.StringArrayVar(&controlPlanes, "config-patch-control-plane", nil, "change the control plane nodes' configurations (repeatable)")
+	f.StringArrayVar(&workers, "config-patch-worker", nil, "change the workers' configurations (repeatable)")
+	f.Float64Var(&o.CPUs, "cpus", 0, "processors per node (0: no limit)")
+	f.StringVar(&memory, "memory", "0", "memory per node, such as 2GiB (0: no limit)")
+	f.StringVar(&cidr, "cidr", "", "network of the nodes (default: the first free 10.5.N.0/24)")
+	f.BoolVar(&o.Wait, "wait", true, "wait until the cluster is healthy")
+	f.DurationVar(&o.Timeout, "wait-timeout", provision.DefaultTimeout, "how long to wait")
+	f.BoolVar(&merge, "merge", true, "merge the access into the talosconfig and the kubeconfig")
+	f.StringVar(&o.Assets.Rootfs, "rootfs", "", "SquashFS of the nodes (default: beside this program)")
+	f.StringVar(&o.Assets.Images, "images", "", "OCI layout with the images (default: beside this program)")
+	f.StringVar(&o.Assets.Runc, "runc", "", "runc to use (default: beside this program, or on PATH)")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		o.Name = *name
+		err := errors.Join(
+			readPatches(patches, &o.ConfigPatches), readPatches(controlPlanes, &o.ControlPlaneConfigPatches), readPatches(workers, &o.WorkerConfigPatches),
+			parseMemory(memory, &o.Memory), parsePrefix(cidr, &o.CIDR),
+		)
+		if err != nil {
+			return err
+		}
+		return create(cmd.Context(), a, o, merge)
+	}
+	return cmd
+}
+
+// create makes the cluster. The access is merged even where waiting failed: the
+// user needs it to see why.
+func create(ctx context.Context, a *cli.App, o provision.Options, merge bool) error {
+	c, err := provision.Create(ctx, o, steps(a))
+	if err != nil && c == nil {
+		return err
+	}
+	if merge {
+		if merr := mergeAccess(a, c); merr != nil {
+			return errors.Join(err, merr)
+		}
+	}
+	if err != nil {
+		a.Note("the cluster is left as it is, to be looked at: `%s cluster show --name %s`, logs in %s", a.Name, c.Name, c.SupervisorLog())
+		return err
+	}
+	if err := printNodes(a, c); err != nil {
+		return err
+	}
+	a.Note(`
+Try next:
+  kubectl get nodes -o wide
+  %[1]s health
+  %[1]s services
+  %[1]s cluster destroy --name %[2]s`, a.Name, c.Name)
+	return nil
+}
+
+func readPatches(from []string, to *[][]byte) error {
+	for _, p := range from {
+		text := []byte(p)
+		if file, ok := strings.CutPrefix(p, "@"); ok {
+			var err error
+			if text, err = os.ReadFile(file); err != nil {
+				return err
+			}
+		}
+		*to = append(*to, text)
+	}
+	return nil
+}
+
+func parsePrefix(text string, to *netip.Prefix) error {
+	if text == "" {
+		return nil
+	}
+	var err error
+	if *to, err = netip.ParsePrefix(text); err != nil {
+		return cli.Usage("--cidr %q is not a network such as 10.5.0.0/24", text)
+	}
+	return nil
+}
+
+// units of memory; a number without one is MiB.
+var units = []struct {
+	suffix string
+	bytes  float64
+}{
+	{"KiB", 1 << 10}, {"MiB", 1 << 20}, {"GiB", 1 << 30}, {"Ki", 1 << 10}, {"Mi", 1 << 20}, {"Gi", 1 << 30},
+	{"kB", 1e3}, {"MB", 1e6}, {"GB", 1e9}, {"M", 1e6}, {"G", 1e9}, {"", 1 << 20},
+}
+
+func parseMemory(text string, to *int64) error {
+	for _, u := range units {
+		number, ok := strings.CutSuffix(text, u.suffix)
+		if !ok {
+			continue
+		}
+		n, err := strconv.ParseFloat(strings.TrimSpace(number), 64)
+		if err != nil || n < 0 || n*u.bytes > 1<<50 {
+			break
+		}
+		*to = int64(n * u.bytes)
+		return nil
+	}
+	return cli.Usage("--memory %q is not an amount such as 2GiB", text)
+}
+
+func destroyCommand(a *cli.App) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "destroy",
+		Short: "End a cluster and remove all that is of it, with its contexts in the talosconfig and the kubeconfig",
+		Args:  cobra.NoArgs,
+	}
+	name := nameFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		access := readAccess(*name)
+		if err := provision.Destroy(cmd.Context(), *name, steps(a)); err != nil {
+			return explain(err, a)
+		}
+		return access.remove(a)
+	}
+	return cmd
+}
+
+// explain adds what the user can do about an error.
+func explain(err error, a *cli.App) error {
+	if errors.Is(err, provision.ErrNotFound) {
+		return fmt.Errorf("%w; `%s cluster list` shows those there are", err, a.Name)
+	}
+	return err
+}
