@@ -13,6 +13,7 @@ import (
 
 	"talos/internal/containers"
 	"talos/internal/cri"
+	"talos/internal/custom"
 	"talos/internal/layout"
 	"talos/internal/resources/cluster"
 	"talos/internal/resources/config"
@@ -22,12 +23,13 @@ import (
 const containerdProgram = "/usr/bin/containerd"
 
 // containerdService is the OS's own containerd, or the one for Kubernetes.
-func (n *node) containerdService(i service.Instance, config, group string, prepare func(context.Context) error) service.Definition {
+func (n *node) containerdService(st state.State, i service.Instance, config, group string, prepare func(context.Context) error) service.Definition {
 	return service.Definition{
 		ID: i.String(),
 		Runner: service.Process{
 			Path: containerdProgram, Args: []string{"--config", config},
 			Env:         []string{"PATH=/usr/bin:/usr/sbin", "TMPDIR=/tmp", "HOME=/root"},
+			MoreEnv:     func(ctx context.Context) ([]string, error) { return custom.Variables(ctx, st) },
 			OOMScoreAdj: -999, Cgroup: group, Prepare: prepare,
 			Reaper: n.reaper, Cgroups: n.boot.Cgroups,
 		},
@@ -45,10 +47,10 @@ func (n *node) containerdService(i service.Instance, config, group string, prepa
 // runtimes are the two containerds. Nothing has to be up for either.
 func (n *node) runtimes(st state.State) []service.Definition {
 	return []service.Definition{
-		n.containerdService(service.System, cri.SystemConfigFile, "/system/containerd", func(context.Context) error {
+		n.containerdService(st, service.System, cri.SystemConfigFile, "/system/containerd", func(context.Context) error {
 			return cri.WriteSystemConfig()
 		}),
-		n.containerdService(service.CRI, cri.ConfigFile, "/podruntime/cri", func(ctx context.Context) error {
+		n.containerdService(st, service.CRI, cri.ConfigFile, "/podruntime/cri", func(ctx context.Context) error {
 			free, err := mayRaise()
 			if err != nil {
 				return err

@@ -13,9 +13,11 @@ import (
 	"talos/internal/configstore"
 	"talos/internal/containers"
 	"talos/internal/cri"
+	"talos/internal/custom"
 	"talos/internal/etcd"
 	"talos/internal/kube"
 	"talos/internal/layout"
+	"talos/internal/logs/send"
 	"talos/internal/machine"
 	"talos/internal/netconfig"
 	"talos/internal/secrets"
@@ -86,6 +88,8 @@ func (n *node) controllers(st state.State, keeper *status.Machine, member *etcd.
 		netconfig.Controllers(netconfig.Options{Log: n.log}),
 		secrets.Controllers(secrets.Options{Log: n.log}),
 		cri.Controllers(cri.ControllerOptions{Log: n.log, Restart: restartCRI}),
+		custom.Controllers(n.log, restartCRI),
+		send.Controllers(n.log, n.logs),
 		member.Controllers(),
 		kube.Controllers(kube.Options{Log: n.log, Services: n.services, Pull: n.pull}),
 	} {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"syscall"
 	"time"
 
@@ -23,6 +24,8 @@ type Process struct {
 	Path string
 	Args []string // without the program's name
 	Env  []string
+	// MoreEnv, if set, is asked before every start for more variables.
+	MoreEnv func(ctx context.Context) ([]string, error)
 	// OOMScoreAdj is set where the node may; a score too low for it is left out.
 	OOMScoreAdj int
 	// Cgroup is the group it lives in, made when missing; "" is machined's own.
@@ -42,6 +45,13 @@ func (p Process) Run(ctx context.Context, out io.Writer, started func(pid int)) 
 		if err := p.Prepare(ctx); err != nil {
 			return err
 		}
+	}
+	if p.MoreEnv != nil {
+		more, err := p.MoreEnv(ctx)
+		if err != nil {
+			return err
+		}
+		p.Env = append(slices.Clone(p.Env), more...)
 	}
 	child, output, err := p.start()
 	if err != nil {
