@@ -61,7 +61,7 @@ func (c *Cluster) input(secrets *config.Secrets, registryCA []byte) config.Input
 		Secrets:           secrets,
 		KubernetesVersion: c.KubernetesVersion,
 		RegistryMirrors:   map[string]config.RegistryMirror{},
-		RegistryConfig:    map[string]config.Registry{registry: {TLS: &config.RegistryTLS{CA: talosconfig.Encode(registryCA)}}},
+		RegistryConfig:    map[string]config.Registry{registry: {TLS: &config.RegistryTLS{CA: registryCA}}},
 		Schedulable:       len(c.controlPlanes()) == len(c.Nodes),
 	}
 	for _, n := range c.controlPlanes() {
