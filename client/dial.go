@@ -128,13 +128,24 @@ func (w *watchedConn) Read(p []byte) (int, error) {
 func (d *dials) explain(said string) (Kind, string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.worksLocked() && transportTrouble(said) {
-		return Lost, said
-	}
-	if d.worksLocked() {
+	works := d.worksLocked()
+	if works && !transportTrouble(said) {
 		return Precondition, said
 	}
-	kind, lines := Unreachable, []string(nil)
+	kind, lines := d.reasonsLocked()
+	// Without a connection to give the call to, gRPC tells of connection errors;
+	// else the call had one.
+	sent := !strings.Contains(said, "connection error")
+	if works || len(lines) == 0 || sent && rank(kind) <= rank(Lost) {
+		return Lost, said
+	}
+	slices.Sort(lines)
+	return kind, strings.Join(lines, "; ")
+}
+
+// reasonsLocked lists why endpoints did not work, and the kind that tells most.
+func (d *dials) reasonsLocked() (kind Kind, lines []string) {
+	kind = Unreachable
 	for endpoint, err := range d.last {
 		if err == nil || err == errConnecting {
 			continue
@@ -145,11 +156,7 @@ func (d *dials) explain(said string) (Kind, string) {
 		}
 		lines = append(lines, endpoint+": "+text)
 	}
-	if len(lines) == 0 {
-		return Lost, said
-	}
-	slices.Sort(lines)
-	return kind, strings.Join(lines, "; ")
+	return kind, lines
 }
 
 // worksLocked reports whether there is a connection to some endpoint.
