@@ -40,7 +40,9 @@ func tryOverlay(dir string) (err error) {
 	}
 	overlay := mount.Point{
 		Source: "overlay", Target: at("merged"), Type: "overlay",
-		Data: fmt.Sprintf("lowerdir=%s:%s,upperdir=%s,workdir=%s", at("lower2"), at("lower1"), at("upper"), at("work")),
+		// volatile: the end of the probe must not wait until all of dir's file
+		// system is written out.
+		Data: fmt.Sprintf("volatile,lowerdir=%s:%s,upperdir=%s,workdir=%s", at("lower2"), at("lower1"), at("upper"), at("work")),
 	}
 	if err := overlay.Mount(); err != nil {
 		return err
