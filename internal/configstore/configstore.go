@@ -8,6 +8,7 @@
 package configstore
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -43,12 +44,11 @@ type Result struct {
 
 // Store holds the configuration of one node.
 type Store struct {
-	st   state.State
-	log  *slog.Logger
-	file string // on STATE
-	seed string // what the platform hands in, read when there is no file
-	// Reboot restarts the machine; a mode that needs it asks for it.
-	reboot func(ctx context.Context) error
+	st     state.State
+	log    *slog.Logger
+	file   string                          // on STATE
+	seed   string                          // what the platform hands in, read when there is no file
+	reboot func(ctx context.Context) error // starts the machine again, or at least starts doing so
 
 	mu     sync.Mutex     // one application at a time; guards the fields below
 	active *config.Config // in force; nil before the first
@@ -94,8 +94,9 @@ func (s *Store) Load(ctx context.Context) (found bool, err error) {
 	return false, err
 }
 
-// Apply checks a document and, unless dryRun, makes it the configuration. With
-// an error nothing has changed.
+// Apply checks a document and, unless dryRun, makes it the configuration. A
+// document or a mode that is refused changes nothing. tryFor is for mode try
+// alone, at most an hour, by default a minute.
 func (s *Store) Apply(ctx context.Context, document []byte, mode machine.ApplyConfigurationRequest_Mode, dryRun bool, tryFor time.Duration) (Result, error) {
 	cfg, warnings, err := config.Load("configuration", document)
 	if err != nil {
@@ -121,23 +122,26 @@ func (s *Store) Apply(ctx context.Context, document []byte, mode machine.ApplyCo
 		return Result{}, fmt.Errorf("store configuration: %w", err)
 	}
 	s.log.Info("configuration stored", "mode", plan.Mode.String())
-	if plan.Mode == machine.ApplyConfigurationRequest_STAGED {
+	switch plan.Mode {
+	case machine.ApplyConfigurationRequest_STAGED:
 		return plan, nil
+	case machine.ApplyConfigurationRequest_REBOOT:
+		return plan, s.reboot(ctx) // in force when the node is back, not for a moment before
+	default:
+		return plan, s.publish(ctx, cfg, document)
 	}
-	if err := s.publish(ctx, cfg, document); err != nil {
-		return Result{}, err
-	}
-	if plan.Mode == machine.ApplyConfigurationRequest_REBOOT {
-		return plan, s.reboot(ctx)
-	}
-	return plan, nil
 }
 
 // plan decides how a configuration takes effect.
 func (s *Store) plan(cfg *config.Config, mode machine.ApplyConfigurationRequest_Mode) (Result, error) {
 	result := Result{Mode: mode}
 	var need []string
-	if s.active != nil {
+	if s.active == nil {
+		result.Diff = config.Diff(&config.Config{}, cfg)
+	} else {
+		if is, want := s.active.Machine.Type, cfg.Machine.Type; is != want {
+			return result, fmt.Errorf("machine.type: got %q, but this node is a %s: a node keeps its type until it is reset", want, is)
+		}
 		need = config.NeedReboot(config.Changed(s.active, cfg))
 		result.Diff = config.Diff(s.active, cfg)
 	}
@@ -170,6 +174,7 @@ func (s *Store) try(ctx context.Context, cfg *config.Config, document []byte, li
 	if limit <= 0 {
 		limit = time.Minute
 	}
+	limit = min(limit, time.Hour)
 	s.stopTrying()
 	if err := s.publish(ctx, cfg, document); err != nil {
 		return err
@@ -191,9 +196,13 @@ func (s *Store) stopTrying() {
 	}
 }
 
-// save writes the document, keeping the one before it.
+// save writes the document, keeping the one before it. What is there already
+// is not written again, or the previous one would be lost.
 func (s *Store) save(document []byte) error {
 	old, err := os.ReadFile(s.file)
+	if err == nil && bytes.Equal(old, document) {
+		return nil
+	}
 	if err == nil {
 		err = write(s.file+previousSuffix, old)
 	}
