@@ -68,7 +68,7 @@ func await(ctx context.Context, st state.State) error {
 }
 
 func exists(ctx context.Context, st state.State, p resource.Pointer) error {
-	_, err := st.WatchFor(ctx, p, state.WithPhases(resource.PhaseRunning))
+	_, err := st.WatchFor(ctx, p, state.WithEventTypes(state.Created, state.Updated))
 	return err
 }
 
