@@ -96,7 +96,7 @@ func Serve(ctx context.Context, log *slog.Logger, config Config) error {
 			SessionTicketsDisabled: true,
 		})),
 		grpc.MaxRecvMsgSize(maxRequest), grpc.MaxHeaderListSize(16<<10), grpc.MaxConcurrentStreams(4),
-		grpc.ConnectionTimeout(10*time.Second), grpc.SharedWriteBuffer(true),
+		grpc.ConnectionTimeout(10*time.Second),
 	)
 	security.RegisterSecurityServiceServer(server, newService(log, signerapi.NewSignerClient(signer)))
 	stop := context.AfterFunc(ctx, func() { door.Stop(server, grace) })
