@@ -21,8 +21,8 @@ const owner = "v1alpha1.ServiceController"
 
 // keep runs a service again and again until ctx ends or it has nothing to do.
 func (s *Supervisor) keep(ctx context.Context, u *unit) {
-	for pause := firstPause; ; pause = min(2*pause, longPause) {
-		var ran time.Duration
+	for pause := eagerPause; ; pause = min(2*pause, longPause) {
+		ran := never
 		err := protect(func() (err error) {
 			ran, err = s.once(ctx, u)
 			return err
@@ -35,8 +35,11 @@ func (s *Supervisor) keep(ctx context.Context, u *unit) {
 			s.event(u, StateSkipped, strings.TrimSuffix(err.Error(), ": "+ErrSkip.Error()))
 			return
 		}
-		if ran >= stableAfter {
+		switch {
+		case ran >= stableAfter:
 			pause = firstPause
+		case ran != never:
+			pause = max(pause, firstPause)
 		}
 		s.event(u, StateFailed, fmt.Sprintf("%s; next start in %v", outcome(err, "exited"), pause))
 		if !sleep(ctx, pause) {
@@ -53,10 +56,13 @@ func outcome(err error, otherwise string) string {
 	return err.Error()
 }
 
+// never stands for how long a program ran that was not started at all.
+const never = time.Duration(-1)
+
 // once takes a service from waiting to its end; it returns how long it ran.
 func (s *Supervisor) once(ctx context.Context, u *unit) (time.Duration, error) {
 	if err := s.waitToStart(ctx, u); err != nil {
-		return 0, err
+		return never, err
 	}
 	s.event(u, StateStarting, "starting")
 	runCtx, ended := context.WithCancel(context.WithValue(ctx, reasonKey{}, func(reason string) {
@@ -76,7 +82,7 @@ func (s *Supervisor) once(ctx context.Context, u *unit) (time.Duration, error) {
 	ended()
 	health.Wait()
 	if began.IsZero() {
-		return 0, err
+		return never, err
 	}
 	return time.Since(began), err
 }

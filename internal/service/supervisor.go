@@ -17,7 +17,8 @@ import (
 )
 
 const (
-	firstPause  = time.Second
+	eagerPause  = 100 * time.Millisecond // after a start that did not succeed
+	firstPause  = time.Second            // after a program that ended
 	longPause   = 30 * time.Second
 	stableAfter = 30 * time.Second // a run this long starts the pauses anew
 	keptEvents  = 32

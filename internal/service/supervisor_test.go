@@ -165,6 +165,26 @@ func TestBackOff(t *testing.T) {
 	})
 }
 
+// TestEagerStart: what could not be started is tried again soon.
+func TestEagerStart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSupervisor(t, nil)
+		var tries []time.Duration
+		began := time.Now()
+		s.Add(Definition{ID: "a", Runner: runnerFunc(func(context.Context, io.Writer, func(int)) error {
+			tries = append(tries, time.Since(began))
+			return errors.New("no")
+		})})
+		start(t, s, "a")
+		time.Sleep(2 * time.Second)
+		stopAll(t, s)
+		want := []time.Duration{0, 100 * time.Millisecond, 300 * time.Millisecond, 700 * time.Millisecond, 1500 * time.Millisecond}
+		if diff := cmp.Diff(want, tries); diff != "" {
+			t.Errorf("tries (-want +got):\n%s", diff)
+		}
+	})
+}
+
 func TestHealth(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var broken atomic.Bool
