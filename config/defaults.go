@@ -2,7 +2,6 @@ package config
 
 import (
 	"cmp"
-	"net"
 	"net/netip"
 	"net/url"
 	"strings"
@@ -38,7 +37,7 @@ func (c *Config) Endpoint() *url.URL {
 		}
 	}
 	if u.Port() == "" {
-		u.Host = net.JoinHostPort(u.Hostname(), "443")
+		u.Host += ":443"
 	}
 	u.Path = ""
 	return u
@@ -54,7 +53,7 @@ func (c *Config) APIServerPort() int {
 
 // LocalEndpoint is the URL of this node's own API server.
 func (c *Config) LocalEndpoint() *url.URL {
-	return &url.URL{Scheme: "https", Host: net.JoinHostPort("127.0.0.1", itoa(c.APIServerPort()))}
+	return &url.URL{Scheme: "https", Host: "127.0.0.1:" + itoa(c.APIServerPort())}
 }
 
 // PodSubnets are the subnets of pods, one per address family.

@@ -1,30 +1,34 @@
 package config
 
-// Config …
+// The keys of the manifest. A field's comment gives its default, its bounds and
+// what it goes together with; no comment: nothing is set by default and any
+// value of the type will do. What a key leads to is in the table of keys.go.
+
+// Config is the manifest: everything that one machine is told.
 type Config struct {
-	Version string   `yaml:"version,omitempty"`
-	Debug   *bool    `yaml:"debug,omitempty"`
+	Version string   `yaml:"version,omitempty"` // v1alpha1; required
+	Debug   *bool    `yaml:"debug,omitempty"`   // default false
 	Machine *Machine `yaml:"machine,omitempty"`
 	Cluster *Cluster `yaml:"cluster,omitempty"`
 }
 
-// Machine …
+// Machine is what concerns this machine alone, and how it belongs to its cluster.
 type Machine struct {
-	Type                     string                  `yaml:"type,omitempty"`
-	Token                    string                  `yaml:"token,omitempty"`
-	CA                       *CertificateAndKey      `yaml:"ca,omitempty"`
-	AcceptedCAs              []Certificate           `yaml:"acceptedCAs,omitempty"`
-	CertSANs                 []string                `yaml:"certSANs,omitempty"`
+	Type                     string                  `yaml:"type,omitempty"`        // controlplane or worker; required; kept until the node is reset
+	Token                    string                  `yaml:"token,omitempty"`       // shown to trustd to join, abcdef.0123456789abcdef; required
+	CA                       *CertificateAndKey      `yaml:"ca,omitempty"`          // authority of the machines' API; required; the key on control plane nodes only
+	AcceptedCAs              []Certificate           `yaml:"acceptedCAs,omitempty"` // trusted beside ca, while it is being replaced
+	CertSANs                 []string                `yaml:"certSANs,omitempty"`    // further names and addresses in the certificate of the machine's API
 	ControlPlane             *MachineControlPlane    `yaml:"controlPlane,omitempty"`
 	Kubelet                  *Kubelet                `yaml:"kubelet,omitempty"`
-	Pods                     []map[string]any        `yaml:"pods,omitempty"`
+	Pods                     []map[string]any        `yaml:"pods,omitempty"` // static pods, as Kubernetes manifests of kind Pod
 	Network                  *Network                `yaml:"network,omitempty"`
 	Install                  *Install                `yaml:"install,omitempty"`
-	Files                    []MachineFile           `yaml:"files,omitempty"`
-	Env                      map[string]string       `yaml:"env,omitempty"`
+	Files                    []MachineFile           `yaml:"files,omitempty"` // written in order at boot
+	Env                      map[string]string       `yaml:"env,omitempty"`   // environment of the operating system's services, such as proxies
 	Time                     *Time                   `yaml:"time,omitempty"`
-	Sysctls                  map[string]string       `yaml:"sysctls,omitempty"`
-	Sysfs                    map[string]string       `yaml:"sysfs,omitempty"`
+	Sysctls                  map[string]string       `yaml:"sysctls,omitempty"` // kernel parameters, by name
+	Sysfs                    map[string]string       `yaml:"sysfs,omitempty"`   // files below /sys, by name
 	Registries               *Registries             `yaml:"registries,omitempty"`
 	SystemDiskEncryption     *SystemDiskEncryption   `yaml:"systemDiskEncryption,omitempty"`
 	Features                 *Features               `yaml:"features,omitempty"`
@@ -32,227 +36,13 @@ type Machine struct {
 	Logging                  *Logging                `yaml:"logging,omitempty"`
 	Kernel                   *Kernel                 `yaml:"kernel,omitempty"`
 	SeccompProfiles          []MachineSeccompProfile `yaml:"seccompProfiles,omitempty"`
-	BaseRuntimeSpecOverrides map[string]any          `yaml:"baseRuntimeSpecOverrides,omitempty"`
-	NodeLabels               map[string]string       `yaml:"nodeLabels,omitempty"`
-	NodeAnnotations          map[string]string       `yaml:"nodeAnnotations,omitempty"`
-	NodeTaints               map[string]string       `yaml:"nodeTaints,omitempty"`
+	BaseRuntimeSpecOverrides map[string]any          `yaml:"baseRuntimeSpecOverrides,omitempty"` // merged into the OCI spec of every pod
+	NodeLabels               map[string]string       `yaml:"nodeLabels,omitempty"`               // of the Kubernetes node; what is taken out here is taken off there
+	NodeAnnotations          map[string]string       `yaml:"nodeAnnotations,omitempty"`          // of the Kubernetes node; what is taken out here is taken off there
+	NodeTaints               map[string]string       `yaml:"nodeTaints,omitempty"`               // key: value:effect, or key: effect; control plane nodes get theirs beside
 }
 
-// APIServer …
-type APIServer struct {
-	Image                    string            `yaml:"image,omitempty"`
-	ExtraArgs                map[string]string `yaml:"extraArgs,omitempty"`
-	ExtraVolumes             []VolumeMount     `yaml:"extraVolumes,omitempty"`
-	Env                      map[string]string `yaml:"env,omitempty"`
-	CertSANs                 []string          `yaml:"certSANs,omitempty"`
-	DisablePodSecurityPolicy *bool             `yaml:"disablePodSecurityPolicy,omitempty"`
-	AdmissionControl         []AdmissionPlugin `yaml:"admissionControl,omitempty"`
-	AuditPolicy              map[string]any    `yaml:"auditPolicy,omitempty"`
-	Resources                map[string]any    `yaml:"resources,omitempty"`
-	AuthorizationConfig      []Authorizer      `yaml:"authorizationConfig,omitempty"`
-}
-
-// AdminKubeconfig …
-type AdminKubeconfig struct {
-	CertLifetime Duration `yaml:"certLifetime,omitempty"`
-}
-
-// AdmissionPlugin …
-type AdmissionPlugin struct {
-	Name          string         `yaml:"name,omitempty"`
-	Configuration map[string]any `yaml:"configuration,omitempty"`
-}
-
-// Authorizer …
-type Authorizer struct {
-	Type    string         `yaml:"type,omitempty"`
-	Name    string         `yaml:"name,omitempty"`
-	Webhook map[string]any `yaml:"webhook,omitempty"`
-}
-
-// Bond …
-type Bond struct {
-	Interfaces      []string                `yaml:"interfaces,omitempty"`
-	DeviceSelectors []NetworkDeviceSelector `yaml:"deviceSelectors,omitempty"`
-	ArpIPTarget     []string                `yaml:"arpIPTarget,omitempty"`
-	Mode            string                  `yaml:"mode,omitempty"`
-	XmitHashPolicy  string                  `yaml:"xmitHashPolicy,omitempty"`
-	LacpRate        string                  `yaml:"lacpRate,omitempty"`
-	AdActorSystem   string                  `yaml:"adActorSystem,omitempty"`
-	ArpValidate     string                  `yaml:"arpValidate,omitempty"`
-	ArpAllTargets   string                  `yaml:"arpAllTargets,omitempty"`
-	Primary         string                  `yaml:"primary,omitempty"`
-	PrimaryReselect string                  `yaml:"primaryReselect,omitempty"`
-	FailOverMac     string                  `yaml:"failOverMac,omitempty"`
-	AdSelect        string                  `yaml:"adSelect,omitempty"`
-	Miimon          int                     `yaml:"miimon,omitempty"`
-	Updelay         int                     `yaml:"updelay,omitempty"`
-	Downdelay       int                     `yaml:"downdelay,omitempty"`
-	ArpInterval     int                     `yaml:"arpInterval,omitempty"`
-	ResendIgmp      int                     `yaml:"resendIgmp,omitempty"`
-	MinLinks        int                     `yaml:"minLinks,omitempty"`
-	LpInterval      int                     `yaml:"lpInterval,omitempty"`
-	PacketsPerSlave int                     `yaml:"packetsPerSlave,omitempty"`
-	NumPeerNotif    int                     `yaml:"numPeerNotif,omitempty"`
-	TlbDynamicLb    int                     `yaml:"tlbDynamicLb,omitempty"`
-	AllSlavesActive int                     `yaml:"allSlavesActive,omitempty"`
-	UseCarrier      *bool                   `yaml:"useCarrier,omitempty"`
-	AdActorSysPrio  int                     `yaml:"adActorSysPrio,omitempty"`
-	AdUserPortKey   int                     `yaml:"adUserPortKey,omitempty"`
-	PeerNotifyDelay int                     `yaml:"peerNotifyDelay,omitempty"`
-}
-
-// Bridge …
-type Bridge struct {
-	Interfaces []string    `yaml:"interfaces,omitempty"`
-	STP        *STP        `yaml:"stp,omitempty"`
-	Vlan       *BridgeVLAN `yaml:"vlan,omitempty"`
-}
-
-// BridgePort …
-type BridgePort struct {
-	Master string `yaml:"master,omitempty"`
-}
-
-// BridgeVLAN …
-type BridgeVLAN struct {
-	VlanFiltering *bool `yaml:"vlanFiltering,omitempty"`
-}
-
-// CNI …
-type CNI struct {
-	Name    string      `yaml:"name,omitempty"`
-	URLs    []string    `yaml:"urls,omitempty"`
-	Flannel *FlannelCNI `yaml:"flannel,omitempty"`
-}
-
-// Cluster …
-type Cluster struct {
-	ID                             string                 `yaml:"id,omitempty"`
-	Secret                         string                 `yaml:"secret,omitempty"`
-	ControlPlane                   *ControlPlane          `yaml:"controlPlane,omitempty"`
-	ClusterName                    string                 `yaml:"clusterName,omitempty"`
-	Network                        *ClusterNetwork        `yaml:"network,omitempty"`
-	Token                          string                 `yaml:"token,omitempty"`
-	AescbcEncryptionSecret         string                 `yaml:"aescbcEncryptionSecret,omitempty"`
-	SecretboxEncryptionSecret      string                 `yaml:"secretboxEncryptionSecret,omitempty"`
-	CA                             *CertificateAndKey     `yaml:"ca,omitempty"`
-	AcceptedCAs                    []Certificate          `yaml:"acceptedCAs,omitempty"`
-	AggregatorCA                   *CertificateAndKey     `yaml:"aggregatorCA,omitempty"`
-	ServiceAccount                 *Key                   `yaml:"serviceAccount,omitempty"`
-	APIServer                      *APIServer             `yaml:"apiServer,omitempty"`
-	ControllerManager              *ControllerManager     `yaml:"controllerManager,omitempty"`
-	Proxy                          *Proxy                 `yaml:"proxy,omitempty"`
-	Scheduler                      *Scheduler             `yaml:"scheduler,omitempty"`
-	Discovery                      *Discovery             `yaml:"discovery,omitempty"`
-	Etcd                           *Etcd                  `yaml:"etcd,omitempty"`
-	CoreDNS                        *CoreDNS               `yaml:"coreDNS,omitempty"`
-	ExternalCloudProvider          *ExternalCloudProvider `yaml:"externalCloudProvider,omitempty"`
-	ExtraManifests                 []string               `yaml:"extraManifests,omitempty"`
-	ExtraManifestHeaders           map[string]string      `yaml:"extraManifestHeaders,omitempty"`
-	InlineManifests                []InlineManifest       `yaml:"inlineManifests,omitempty"`
-	AdminKubeconfig                *AdminKubeconfig       `yaml:"adminKubeconfig,omitempty"`
-	AllowSchedulingOnControlPlanes *bool                  `yaml:"allowSchedulingOnControlPlanes,omitempty"`
-}
-
-// Discovery …
-type Discovery struct {
-	Enabled    *bool                `yaml:"enabled,omitempty"`
-	Registries *DiscoveryRegistries `yaml:"registries,omitempty"`
-}
-
-// InlineManifest …
-type InlineManifest struct {
-	Name     string `yaml:"name,omitempty"`
-	Contents string `yaml:"contents,omitempty"`
-}
-
-// ClusterNetwork …
-type ClusterNetwork struct {
-	CNI            *CNI     `yaml:"cni,omitempty"`
-	DNSDomain      string   `yaml:"dnsDomain,omitempty"`
-	PodSubnets     []string `yaml:"podSubnets,omitempty"`
-	ServiceSubnets []string `yaml:"serviceSubnets,omitempty"`
-}
-
-// ControlPlane …
-type ControlPlane struct {
-	Endpoint           string `yaml:"endpoint,omitempty"`
-	LocalAPIServerPort int    `yaml:"localAPIServerPort,omitempty"`
-}
-
-// ControllerManager …
-type ControllerManager struct {
-	Image        string            `yaml:"image,omitempty"`
-	ExtraArgs    map[string]string `yaml:"extraArgs,omitempty"`
-	ExtraVolumes []VolumeMount     `yaml:"extraVolumes,omitempty"`
-	Env          map[string]string `yaml:"env,omitempty"`
-	Resources    map[string]any    `yaml:"resources,omitempty"`
-}
-
-// CoreDNS …
-type CoreDNS struct {
-	Disabled *bool  `yaml:"disabled,omitempty"`
-	Image    string `yaml:"image,omitempty"`
-}
-
-// DHCPOptions …
-type DHCPOptions struct {
-	RouteMetric int    `yaml:"routeMetric,omitempty"`
-	IPv4        *bool  `yaml:"ipv4,omitempty"`
-	IPv6        *bool  `yaml:"ipv6,omitempty"`
-	DUIDv6      string `yaml:"duidv6,omitempty"`
-}
-
-// Device …
-type Device struct {
-	Interface      string                 `yaml:"interface,omitempty"`
-	DeviceSelector *NetworkDeviceSelector `yaml:"deviceSelector,omitempty"`
-	Addresses      []string               `yaml:"addresses,omitempty"`
-	Routes         []Route                `yaml:"routes,omitempty"`
-	Bond           *Bond                  `yaml:"bond,omitempty"`
-	Bridge         *Bridge                `yaml:"bridge,omitempty"`
-	BridgePort     *BridgePort            `yaml:"bridgePort,omitempty"`
-	Vlans          []Vlan                 `yaml:"vlans,omitempty"`
-	MTU            int                    `yaml:"mtu,omitempty"`
-	DHCP           *bool                  `yaml:"dhcp,omitempty"`
-	Ignore         *bool                  `yaml:"ignore,omitempty"`
-	Dummy          *bool                  `yaml:"dummy,omitempty"`
-	DHCPOptions    *DHCPOptions           `yaml:"dhcpOptions,omitempty"`
-	Wireguard      *DeviceWireguard       `yaml:"wireguard,omitempty"`
-	VIP            *DeviceVIP             `yaml:"vip,omitempty"`
-}
-
-// DeviceVIP …
-type DeviceVIP struct {
-	IP           string           `yaml:"ip,omitempty"`
-	EquinixMetal *VIPEquinixMetal `yaml:"equinixMetal,omitempty"`
-	Hcloud       *VIPHCloud       `yaml:"hcloud,omitempty"`
-}
-
-// DeviceWireguard …
-type DeviceWireguard struct {
-	PrivateKey   string                `yaml:"privateKey,omitempty"`
-	ListenPort   int                   `yaml:"listenPort,omitempty"`
-	FirewallMark int                   `yaml:"firewallMark,omitempty"`
-	Peers        []DeviceWireguardPeer `yaml:"peers,omitempty"`
-}
-
-// DeviceWireguardPeer …
-type DeviceWireguardPeer struct {
-	PublicKey                   string   `yaml:"publicKey,omitempty"`
-	Endpoint                    string   `yaml:"endpoint,omitempty"`
-	PersistentKeepaliveInterval Duration `yaml:"persistentKeepaliveInterval,omitempty"`
-	AllowedIPs                  []string `yaml:"allowedIPs,omitempty"`
-}
-
-// DiscoveryRegistries …
-type DiscoveryRegistries struct {
-	Kubernetes *DiscoveryKubernetes `yaml:"kubernetes,omitempty"`
-	Service    *DiscoveryService    `yaml:"service,omitempty"`
-}
-
-// Encryption …
+// Encryption configures the encryption of a partition.
 type Encryption struct {
 	Provider  string          `yaml:"provider,omitempty"`
 	Keys      []EncryptionKey `yaml:"keys,omitempty"`
@@ -262,7 +52,7 @@ type Encryption struct {
 	Options   []string        `yaml:"options,omitempty"`
 }
 
-// EncryptionKey …
+// EncryptionKey is one way to open an encrypted partition.
 type EncryptionKey struct {
 	Static *EncryptionKeyStatic `yaml:"static,omitempty"`
 	NodeID *EncryptionKeyNodeID `yaml:"nodeID,omitempty"`
@@ -271,62 +61,41 @@ type EncryptionKey struct {
 	TPM    *EncryptionKeyTPM    `yaml:"tpm,omitempty"`
 }
 
-// EncryptionKeyKMS …
+// EncryptionKeyKMS gets the key from a network service.
 type EncryptionKeyKMS struct {
 	Endpoint string `yaml:"endpoint,omitempty"`
 }
 
-// EncryptionKeyNodeID …
+// EncryptionKeyNodeID derives the key from the machine's identity.
 type EncryptionKeyNodeID struct {
 }
 
-// EncryptionKeyStatic …
+// EncryptionKeyStatic is a key given in the configuration.
 type EncryptionKeyStatic struct {
 	Passphrase string `yaml:"passphrase,omitempty"`
 }
 
-// EncryptionKeyTPM …
+// EncryptionKeyTPM seals the key with the TPM.
 type EncryptionKeyTPM struct {
 	CheckSecurebootStatusOnEnroll *bool `yaml:"checkSecurebootStatusOnEnroll,omitempty"`
 }
 
-// Etcd …
-type Etcd struct {
-	Image             string             `yaml:"image,omitempty"`
-	CA                *CertificateAndKey `yaml:"ca,omitempty"`
-	ExtraArgs         map[string]string  `yaml:"extraArgs,omitempty"`
-	AdvertisedSubnets []string           `yaml:"advertisedSubnets,omitempty"`
-	ListenSubnets     []string           `yaml:"listenSubnets,omitempty"`
-}
-
-// ExternalCloudProvider …
-type ExternalCloudProvider struct {
-	Enabled   *bool    `yaml:"enabled,omitempty"`
-	Manifests []string `yaml:"manifests,omitempty"`
-}
-
-// ExtraHost …
-type ExtraHost struct {
-	IP      string   `yaml:"ip,omitempty"`
-	Aliases []string `yaml:"aliases,omitempty"`
-}
-
-// ExtraMount …
+// ExtraMount is a mount into the kubelet's container.
 type ExtraMount struct {
-	Destination string           `yaml:"destination,omitempty"`
-	Type        string           `yaml:"type,omitempty"`
+	Destination string           `yaml:"destination,omitempty"` // absolute; required
+	Type        string           `yaml:"type,omitempty"`        // default bind
 	Source      string           `yaml:"source,omitempty"`
 	Options     []string         `yaml:"options,omitempty"`
 	UidMappings []LinuxIDMapping `yaml:"uidMappings,omitempty"`
 	GidMappings []LinuxIDMapping `yaml:"gidMappings,omitempty"`
 }
 
-// Features …
+// Features switches parts of the operating system.
 type Features struct {
-	RBAC                     *bool                     `yaml:"rbac,omitempty"`
-	StableHostname           *bool                     `yaml:"stableHostname,omitempty"`
+	RBAC                     *bool                     `yaml:"rbac,omitempty"`           // true only: roles are always checked
+	StableHostname           *bool                     `yaml:"stableHostname,omitempty"` // the default host name is always derived from the machine's identity
 	KubernetesTalosAPIAccess *KubernetesTalosAPIAccess `yaml:"kubernetesTalosAPIAccess,omitempty"`
-	ApidCheckExtKeyUsage     *bool                     `yaml:"apidCheckExtKeyUsage,omitempty"`
+	ApidCheckExtKeyUsage     *bool                     `yaml:"apidCheckExtKeyUsage,omitempty"` // true only: a certificate's purpose is always checked
 	DiskQuotaSupport         *bool                     `yaml:"diskQuotaSupport,omitempty"`
 	KubePrism                *KubePrism                `yaml:"kubePrism,omitempty"`
 	HostDNS                  *HostDNS                  `yaml:"hostDNS,omitempty"`
@@ -334,24 +103,19 @@ type Features struct {
 	NodeAddressSortAlgorithm string                    `yaml:"nodeAddressSortAlgorithm,omitempty"`
 }
 
-// FlannelCNI …
-type FlannelCNI struct {
-	ExtraArgs []string `yaml:"extraArgs,omitempty"`
-}
-
-// HostDNS …
+// HostDNS configures a resolver on the node.
 type HostDNS struct {
 	Enabled              *bool `yaml:"enabled,omitempty"`
 	ForwardKubeDNSToHost *bool `yaml:"forwardKubeDNSToHost,omitempty"`
 	ResolveMemberNames   *bool `yaml:"resolveMemberNames,omitempty"`
 }
 
-// ImageCache …
+// ImageCache configures the cache of images.
 type ImageCache struct {
 	LocalEnabled *bool `yaml:"localEnabled,omitempty"`
 }
 
-// Install …
+// Install says how the operating system is installed on disk.
 type Install struct {
 	Disk              string               `yaml:"disk,omitempty"`
 	DiskSelector      *InstallDiskSelector `yaml:"diskSelector,omitempty"`
@@ -361,7 +125,7 @@ type Install struct {
 	LegacyBIOSSupport *bool                `yaml:"legacyBIOSSupport,omitempty"`
 }
 
-// InstallDiskSelector …
+// InstallDiskSelector chooses the disk by its properties; all that are given must match.
 type InstallDiskSelector struct {
 	Size     string `yaml:"size,omitempty"`
 	Name     string `yaml:"name,omitempty"`
@@ -374,150 +138,106 @@ type InstallDiskSelector struct {
 	BusPath  string `yaml:"busPath,omitempty"`
 }
 
-// Kernel …
+// Kernel configures the kernel.
 type Kernel struct {
 	Modules []KernelModule `yaml:"modules,omitempty"`
 }
 
-// KernelModule …
+// KernelModule is a module to load.
 type KernelModule struct {
 	Name       string   `yaml:"name,omitempty"`
 	Parameters []string `yaml:"parameters,omitempty"`
 }
 
-// KubePrism …
+// KubePrism configures the node's own balancer over all API servers.
 type KubePrism struct {
 	Enabled *bool `yaml:"enabled,omitempty"`
 	Port    int   `yaml:"port,omitempty"`
 }
 
-// KubeSpanFilters …
-type KubeSpanFilters struct {
-	Endpoints []string `yaml:"endpoints,omitempty"`
-}
-
-// Kubelet …
+// Kubelet configures the kubelet.
 type Kubelet struct {
-	Image                               string            `yaml:"image,omitempty"`
-	ClusterDNS                          []string          `yaml:"clusterDNS,omitempty"`
-	ExtraArgs                           map[string]string `yaml:"extraArgs,omitempty"`
+	Image                               string            `yaml:"image,omitempty"`      // default registry.talos.dev/kubelet in DefaultKubernetesVersion
+	ClusterDNS                          []string          `yaml:"clusterDNS,omitempty"` // default the tenth address of each of serviceSubnets
+	ExtraArgs                           map[string]string `yaml:"extraArgs,omitempty"`  // flags without --
 	ExtraMounts                         []ExtraMount      `yaml:"extraMounts,omitempty"`
-	ExtraConfig                         map[string]any    `yaml:"extraConfig,omitempty"`
-	CredentialProviderConfig            map[string]any    `yaml:"credentialProviderConfig,omitempty"`
-	DefaultRuntimeSeccompProfileEnabled *bool             `yaml:"defaultRuntimeSeccompProfileEnabled,omitempty"`
-	RegisterWithFQDN                    *bool             `yaml:"registerWithFQDN,omitempty"`
+	ExtraConfig                         map[string]any    `yaml:"extraConfig,omitempty"`                         // merged into the KubeletConfiguration; keys that the node decides are refused
+	CredentialProviderConfig            map[string]any    `yaml:"credentialProviderConfig,omitempty"`            // kubelet.config.k8s.io/v1 CredentialProviderConfig
+	DefaultRuntimeSeccompProfileEnabled *bool             `yaml:"defaultRuntimeSeccompProfileEnabled,omitempty"` // default true
+	RegisterWithFQDN                    *bool             `yaml:"registerWithFQDN,omitempty"`                    // default false
 	NodeIP                              *KubeletNodeIP    `yaml:"nodeIP,omitempty"`
-	SkipNodeRegistration                *bool             `yaml:"skipNodeRegistration,omitempty"`
-	DisableManifestsDirectory           *bool             `yaml:"disableManifestsDirectory,omitempty"`
+	SkipNodeRegistration                *bool             `yaml:"skipNodeRegistration,omitempty"`      // default false; true runs pods without Kubernetes
+	DisableManifestsDirectory           *bool             `yaml:"disableManifestsDirectory,omitempty"` // default true: static pods come from pods and the control plane alone
 }
 
-// KubeletNodeIP …
+// KubeletNodeIP chooses the node's addresses among all it has.
 type KubeletNodeIP struct {
-	ValidSubnets []string `yaml:"validSubnets,omitempty"`
+	ValidSubnets []string `yaml:"validSubnets,omitempty"` // ! before a subnet leaves it out; default any
 }
 
-// KubernetesTalosAPIAccess …
+// KubernetesTalosAPIAccess lets pods reach the machine's API.
 type KubernetesTalosAPIAccess struct {
 	Enabled                     *bool    `yaml:"enabled,omitempty"`
 	AllowedRoles                []string `yaml:"allowedRoles,omitempty"`
 	AllowedKubernetesNamespaces []string `yaml:"allowedKubernetesNamespaces,omitempty"`
 }
 
-// LinuxIDMapping …
+// LinuxIDMapping maps user or group ids of a mount.
 type LinuxIDMapping struct {
 	ContainerID int `yaml:"containerID,omitempty"`
 	HostID      int `yaml:"hostID,omitempty"`
 	Size        int `yaml:"size,omitempty"`
 }
 
-// Logging …
+// Logging sends the services' logs away.
 type Logging struct {
 	Destinations []LoggingDestination `yaml:"destinations,omitempty"`
 }
 
-// LoggingDestination …
+// LoggingDestination is one receiver of logs.
 type LoggingDestination struct {
-	Endpoint  string            `yaml:"endpoint,omitempty"`
-	Format    string            `yaml:"format,omitempty"`
-	ExtraTags map[string]string `yaml:"extraTags,omitempty"`
+	Endpoint  string            `yaml:"endpoint,omitempty"`  // tcp:// or udp:// with port; required
+	Format    string            `yaml:"format,omitempty"`    // json_lines
+	ExtraTags map[string]string `yaml:"extraTags,omitempty"` // added to every line
 }
 
-// MachineControlPlane …
+// MachineControlPlane switches parts of the control plane off.
 type MachineControlPlane struct {
 	ControllerManager *MachineControllerManager `yaml:"controllerManager,omitempty"`
 	Scheduler         *MachineScheduler         `yaml:"scheduler,omitempty"`
 }
 
-// MachineControllerManager …
+// MachineControllerManager switches kube-controller-manager.
 type MachineControllerManager struct {
 	Disabled *bool `yaml:"disabled,omitempty"`
 }
 
-// MachineFile …
+// MachineFile is a file to write at boot.
 type MachineFile struct {
 	Content     string   `yaml:"content,omitempty"`
-	Permissions FileMode `yaml:"permissions,omitempty"`
-	Path        string   `yaml:"path,omitempty"`
-	Op          string   `yaml:"op,omitempty"`
+	Permissions FileMode `yaml:"permissions,omitempty"` // octal, at most 0o7777
+	Path        string   `yaml:"path,omitempty"`        // absolute; required
+	Op          string   `yaml:"op,omitempty"`          // create, append or overwrite
 }
 
-// MachineScheduler …
+// MachineScheduler switches kube-scheduler.
 type MachineScheduler struct {
 	Disabled *bool `yaml:"disabled,omitempty"`
 }
 
-// MachineSeccompProfile …
+// MachineSeccompProfile is a seccomp profile that pods can name.
 type MachineSeccompProfile struct {
 	Name  string         `yaml:"name,omitempty"`
 	Value map[string]any `yaml:"value,omitempty"`
 }
 
-// Network …
-type Network struct {
-	Hostname            string      `yaml:"hostname,omitempty"`
-	Interfaces          []Device    `yaml:"interfaces,omitempty"`
-	Nameservers         []string    `yaml:"nameservers,omitempty"`
-	SearchDomains       []string    `yaml:"searchDomains,omitempty"`
-	ExtraHostEntries    []ExtraHost `yaml:"extraHostEntries,omitempty"`
-	Kubespan            *KubeSpan   `yaml:"kubespan,omitempty"`
-	DisableSearchDomain *bool       `yaml:"disableSearchDomain,omitempty"`
-}
-
-// NetworkDeviceSelector …
-type NetworkDeviceSelector struct {
-	BusPath       string `yaml:"busPath,omitempty"`
-	HardwareAddr  string `yaml:"hardwareAddr,omitempty"`
-	PermanentAddr string `yaml:"permanentAddr,omitempty"`
-	PCIID         string `yaml:"pciID,omitempty"`
-	Driver        string `yaml:"driver,omitempty"`
-	Physical      *bool  `yaml:"physical,omitempty"`
-}
-
-// KubeSpan …
-type KubeSpan struct {
-	Enabled                     *bool            `yaml:"enabled,omitempty"`
-	AdvertiseKubernetesNetworks *bool            `yaml:"advertiseKubernetesNetworks,omitempty"`
-	AllowDownPeerBypass         *bool            `yaml:"allowDownPeerBypass,omitempty"`
-	HarvestExtraEndpoints       *bool            `yaml:"harvestExtraEndpoints,omitempty"`
-	MTU                         int              `yaml:"mtu,omitempty"`
-	Filters                     *KubeSpanFilters `yaml:"filters,omitempty"`
-}
-
-// Proxy …
-type Proxy struct {
-	Disabled  *bool             `yaml:"disabled,omitempty"`
-	Image     string            `yaml:"image,omitempty"`
-	Mode      string            `yaml:"mode,omitempty"`
-	ExtraArgs map[string]string `yaml:"extraArgs,omitempty"`
-}
-
-// Registries …
+// Registries configures where images come from.
 type Registries struct {
-	Mirrors map[string]RegistryMirror `yaml:"mirrors,omitempty"`
-	Config  map[string]Registry       `yaml:"config,omitempty"`
+	Mirrors map[string]RegistryMirror `yaml:"mirrors,omitempty"` // by registry; * for all others
+	Config  map[string]Registry       `yaml:"config,omitempty"`  // by host, or host:port
 }
 
-// RegistryAuth …
+// RegistryAuth is how the node authenticates to a registry.
 type RegistryAuth struct {
 	Username      string `yaml:"username,omitempty"`
 	Password      string `yaml:"password,omitempty"`
@@ -525,109 +245,40 @@ type RegistryAuth struct {
 	IdentityToken string `yaml:"identityToken,omitempty"`
 }
 
-// Registry …
+// Registry configures one registry, by host and port.
 type Registry struct {
 	TLS  *RegistryTLS  `yaml:"tls,omitempty"`
 	Auth *RegistryAuth `yaml:"auth,omitempty"`
 }
 
-// DiscoveryKubernetes …
-type DiscoveryKubernetes struct {
-	Disabled *bool `yaml:"disabled,omitempty"`
-}
-
-// RegistryMirror …
+// RegistryMirror replaces a registry, by its name, by others.
 type RegistryMirror struct {
-	Endpoints    []string `yaml:"endpoints,omitempty"`
-	OverridePath *bool    `yaml:"overridePath,omitempty"`
-	SkipFallback *bool    `yaml:"skipFallback,omitempty"`
+	Endpoints    []string `yaml:"endpoints,omitempty"`    // https:// or http:// URLs, tried in order before the registry itself
+	OverridePath *bool    `yaml:"overridePath,omitempty"` // default false; true uses the endpoints' own paths
+	SkipFallback *bool    `yaml:"skipFallback,omitempty"` // default false; true never asks the registry itself
 }
 
-// DiscoveryService …
-type DiscoveryService struct {
-	Disabled *bool  `yaml:"disabled,omitempty"`
-	Endpoint string `yaml:"endpoint,omitempty"`
-}
-
-// RegistryTLS …
+// RegistryTLS configures TLS with a registry.
 type RegistryTLS struct {
 	ClientIdentity     *CertificateAndKey `yaml:"clientIdentity,omitempty"`
-	CA                 Base64             `yaml:"ca,omitempty"`
-	InsecureSkipVerify *bool              `yaml:"insecureSkipVerify,omitempty"`
+	CA                 Base64             `yaml:"ca,omitempty"`                 // trusted for this registry beside the system's
+	InsecureSkipVerify *bool              `yaml:"insecureSkipVerify,omitempty"` // default false
 }
 
-// Resources …
-type Resources struct {
-	Requests map[string]any `yaml:"requests,omitempty"`
-	Limits   map[string]any `yaml:"limits,omitempty"`
-}
-
-// Route …
-type Route struct {
-	Network string `yaml:"network,omitempty"`
-	Gateway string `yaml:"gateway,omitempty"`
-	Source  string `yaml:"source,omitempty"`
-	Metric  int    `yaml:"metric,omitempty"`
-	MTU     int    `yaml:"mtu,omitempty"`
-}
-
-// STP …
-type STP struct {
-	Enabled *bool `yaml:"enabled,omitempty"`
-}
-
-// Scheduler …
-type Scheduler struct {
-	Image        string            `yaml:"image,omitempty"`
-	ExtraArgs    map[string]string `yaml:"extraArgs,omitempty"`
-	ExtraVolumes []VolumeMount     `yaml:"extraVolumes,omitempty"`
-	Env          map[string]string `yaml:"env,omitempty"`
-	Resources    map[string]any    `yaml:"resources,omitempty"`
-	Config       map[string]any    `yaml:"config,omitempty"`
-}
-
-// SystemDiskEncryption …
+// SystemDiskEncryption encrypts the system's partitions.
 type SystemDiskEncryption struct {
 	State     *Encryption `yaml:"state,omitempty"`
 	Ephemeral *Encryption `yaml:"ephemeral,omitempty"`
 }
 
-// Time …
+// Time configures where the time comes from.
 type Time struct {
-	Disabled    *bool    `yaml:"disabled,omitempty"`
-	Servers     []string `yaml:"servers,omitempty"`
-	BootTimeout Duration `yaml:"bootTimeout,omitempty"`
+	Disabled    *bool    `yaml:"disabled,omitempty"`    // default false
+	Servers     []string `yaml:"servers,omitempty"`     // names or addresses; default time.cloudflare.com, or what DHCP gives
+	BootTimeout Duration `yaml:"bootTimeout,omitempty"` // 0 or more; how long the boot waits for the time; default 0, for ever
 }
 
-// Udev …
+// Udev configures device nodes.
 type Udev struct {
 	Rules []string `yaml:"rules,omitempty"`
-}
-
-// VIPEquinixMetal …
-type VIPEquinixMetal struct {
-	APIToken string `yaml:"apiToken,omitempty"`
-}
-
-// VIPHCloud …
-type VIPHCloud struct {
-	APIToken string `yaml:"apiToken,omitempty"`
-}
-
-// Vlan …
-type Vlan struct {
-	Addresses   []string     `yaml:"addresses,omitempty"`
-	Routes      []Route      `yaml:"routes,omitempty"`
-	DHCP        *bool        `yaml:"dhcp,omitempty"`
-	VlanID      int          `yaml:"vlanId,omitempty"`
-	MTU         int          `yaml:"mtu,omitempty"`
-	VIP         *DeviceVIP   `yaml:"vip,omitempty"`
-	DHCPOptions *DHCPOptions `yaml:"dhcpOptions,omitempty"`
-}
-
-// VolumeMount …
-type VolumeMount struct {
-	HostPath  string `yaml:"hostPath,omitempty"`
-	MountPath string `yaml:"mountPath,omitempty"`
-	Readonly  *bool  `yaml:"readonly,omitempty"`
 }

@@ -1,4 +1,8 @@
-// Package secrets …
+// Package secrets holds the keys and certificates of this node as resources:
+// the authorities as the configuration gives them, and what was issued under
+// them. Every type is sensitive: readable over the API by administrators only,
+// and on the node by whose secret it is. Package talos/internal/secrets writes
+// them all.
 package secrets
 
 import (
@@ -34,10 +38,11 @@ func Types() []object.Definition {
 // ApiCertificateType is the resource type of ApiCertificate.
 const ApiCertificateType = resource.Type("ApiCertificates.secrets.talos.dev")
 
-// ApiCertificate …
+// ApiCertificate is what apid speaks and serves with, under id api; 24 hours long.
 type ApiCertificate = typed.Resource[ApiCertificateSpec, apiCertificateDefinition]
 
-// ApiCertificateSpec …
+// ApiCertificateSpec holds apid's certificates. Client is for calls to other nodes and lets its
+// holder speak for a caller; control plane nodes alone have it.
 type ApiCertificateSpec struct {
 	AcceptedCAs             []*pem.Certificate     `yaml:"acceptedCAs" protobuf:"4"`
 	Client                  *pem.CertificateAndKey `yaml:"client" protobuf:"2"`
@@ -66,10 +71,10 @@ func NewApiCertificate(id resource.ID) *ApiCertificate {
 // CertSANType is the resource type of CertSAN.
 const CertSANType = resource.Type("CertSANs.secrets.talos.dev")
 
-// CertSAN …
+// CertSAN is what a server's certificate is valid for, under id api.
 type CertSAN = typed.Resource[CertSANSpec, certSANDefinition]
 
-// CertSANSpec …
+// CertSANSpec lists addresses and names; FQDN is the node's own name.
 type CertSANSpec struct {
 	IPs      []netip.Addr `yaml:"ips" protobuf:"1"`
 	DNSNames []string     `yaml:"dnsNames" protobuf:"2"`
@@ -97,10 +102,11 @@ func NewCertSAN(id resource.ID) *CertSAN {
 // EtcdSecretsType is the resource type of EtcdSecrets.
 const EtcdSecretsType = resource.Type("EtcdSecrets.secrets.talos.dev")
 
-// EtcdSecrets …
+// EtcdSecrets are the certificates around etcd, under id etcd; a year long.
 type EtcdSecrets = typed.Resource[EtcdSecretsSpec, etcdSecretsDefinition]
 
-// EtcdSecretsSpec …
+// EtcdSecretsSpec holds what etcd serves clients and peers with, what machined administers
+// it with, and what the API server speaks to it with.
 type EtcdSecretsSpec struct {
 	Etcd          *pem.CertificateAndKey `yaml:"etcd" protobuf:"1"`
 	EtcdPeer      *pem.CertificateAndKey `yaml:"etcdPeer" protobuf:"2"`
@@ -129,10 +135,10 @@ func NewEtcdSecrets(id resource.ID) *EtcdSecrets {
 // EtcdRootSecretsType is the resource type of EtcdRootSecrets.
 const EtcdRootSecretsType = resource.Type("EtcdRootSecrets.secrets.talos.dev")
 
-// EtcdRootSecrets …
+// EtcdRootSecrets is etcd's authority, under id etcd; control plane nodes only.
 type EtcdRootSecrets = typed.Resource[EtcdRootSecretsSpec, etcdRootSecretsDefinition]
 
-// EtcdRootSecretsSpec …
+// EtcdRootSecretsSpec holds the authority with its key.
 type EtcdRootSecretsSpec struct {
 	EtcdCA *pem.CertificateAndKey `yaml:"etcdCA" protobuf:"1"`
 }
@@ -158,10 +164,11 @@ func NewEtcdRootSecrets(id resource.ID) *EtcdRootSecrets {
 // KubeletSecretsType is the resource type of KubeletSecrets.
 const KubeletSecretsType = resource.Type("KubeletSecrets.secrets.talos.dev")
 
-// KubeletSecrets …
+// KubeletSecrets is what the kubelet joins with, under id kubelet.
 type KubeletSecrets = typed.Resource[KubeletSecretsSpec, kubeletSecretsDefinition]
 
-// KubeletSecretsSpec …
+// KubeletSecretsSpec holds the API server's URL, the authorities to trust there and the
+// bootstrap token.
 type KubeletSecretsSpec struct {
 	Endpoint              object.URL         `yaml:"endpoint" protobuf:"1"`
 	EndpointTLSServerName string             `yaml:"endpointTLSServerName" protobuf:"6"`
@@ -191,10 +198,11 @@ func NewKubeletSecrets(id resource.ID) *KubeletSecrets {
 // KubernetesSecretsType is the resource type of KubernetesSecrets.
 const KubernetesSecretsType = resource.Type("KubernetesSecrets.secrets.talos.dev")
 
-// KubernetesSecrets …
+// KubernetesSecrets are the kubeconfigs that this node hands out, under id k8s-secrets.
 type KubernetesSecrets = typed.Resource[KubernetesSecretsSpec, kubernetesSecretsDefinition]
 
-// KubernetesSecretsSpec …
+// KubernetesSecretsSpec holds whole kubeconfigs. All but AdminKubeconfig go to this node's own API
+// server.
 type KubernetesSecretsSpec struct {
 	SchedulerKubeconfig         string `yaml:"schedulerKubeconfig" protobuf:"4"`
 	ControllerManagerKubeconfig string `yaml:"controllerManagerKubeconfig" protobuf:"5"`
@@ -223,10 +231,11 @@ func NewKubernetesSecrets(id resource.ID) *KubernetesSecrets {
 // KubernetesDynamicCertsType is the resource type of KubernetesDynamicCerts.
 const KubernetesDynamicCertsType = resource.Type("KubernetesDynamicCerts.secrets.talos.dev")
 
-// KubernetesDynamicCerts …
+// KubernetesDynamicCerts are the API server's certificates, under id k8s-certs; a year long.
 type KubernetesDynamicCerts = typed.Resource[KubernetesDynamicCertsSpec, kubernetesDynamicCertsDefinition]
 
-// KubernetesDynamicCertsSpec …
+// KubernetesDynamicCertsSpec holds what the API server serves with, what it speaks to kubelets
+// with, and what it speaks to aggregated API servers with.
 type KubernetesDynamicCertsSpec struct {
 	APIServer              *pem.CertificateAndKey `yaml:"apiServer" protobuf:"1"`
 	APIServerKubeletClient *pem.CertificateAndKey `yaml:"apiServerKubeletClient" protobuf:"2"`
@@ -254,10 +263,11 @@ func NewKubernetesDynamicCerts(id resource.ID) *KubernetesDynamicCerts {
 // KubernetesRootSecretsType is the resource type of KubernetesRootSecrets.
 const KubernetesRootSecretsType = resource.Type("KubernetesRootSecrets.secrets.talos.dev")
 
-// KubernetesRootSecrets …
+// KubernetesRootSecrets is what Kubernetes's secrets are made from, under id k8s; control plane nodes only.
 type KubernetesRootSecrets = typed.Resource[KubernetesRootSecretsSpec, kubernetesRootSecretsDefinition]
 
-// KubernetesRootSecretsSpec …
+// KubernetesRootSecretsSpec holds authorities, keys and names as the configuration has them.
+// APIServerIPs are the service kubernetes's own addresses.
 type KubernetesRootSecretsSpec struct {
 	Name                       string                 `yaml:"name" protobuf:"1"`
 	Endpoint                   object.URL             `yaml:"endpoint" protobuf:"2"`
@@ -302,10 +312,11 @@ func NewKubernetesRootSecrets(id resource.ID) *KubernetesRootSecrets {
 // OSRootSecretsType is the resource type of OSRootSecrets.
 const OSRootSecretsType = resource.Type("OSRootSecrets.secrets.talos.dev")
 
-// OSRootSecrets …
+// OSRootSecrets is the operating system's authority, under id os.
 type OSRootSecrets = typed.Resource[OSRootSecretsSpec, oSRootSecretsDefinition]
 
-// OSRootSecretsSpec …
+// OSRootSecretsSpec holds the authority, its key on control plane nodes only, and the token that
+// nodes join with.
 type OSRootSecretsSpec struct {
 	IssuingCA       *pem.CertificateAndKey `yaml:"issuingCA" protobuf:"1"`
 	AcceptedCAs     []*pem.Certificate     `yaml:"acceptedCAs" protobuf:"5"`
@@ -335,10 +346,10 @@ func NewOSRootSecrets(id resource.ID) *OSRootSecrets {
 // TrustdCertificateType is the resource type of TrustdCertificate.
 const TrustdCertificateType = resource.Type("TrustdCertificates.secrets.talos.dev")
 
-// TrustdCertificate …
+// TrustdCertificate is what trustd serves with, under id trustd; 24 hours long; control plane nodes only.
 type TrustdCertificate = typed.Resource[TrustdCertificateSpec, trustdCertificateDefinition]
 
-// TrustdCertificateSpec …
+// TrustdCertificateSpec holds trustd's certificate and the authorities that clients may come from.
 type TrustdCertificateSpec struct {
 	AcceptedCAs []*pem.Certificate     `yaml:"acceptedCAs" protobuf:"3"`
 	Server      *pem.CertificateAndKey `yaml:"server" protobuf:"2"`
