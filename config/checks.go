@@ -52,7 +52,7 @@ var checks = map[string]check{
 	"machine.network.interfaces[].vlans[].vip.ip":           address,
 	"machine.network.interfaces[].bond.mode":                oneOf("balance-rr", "active-backup", "balance-xor", "broadcast", "802.3ad", "balance-tlb", "balance-alb"),
 	"machine.install.diskSelector.type":                     oneOf("ssd", "hdd", "nvme", "sd"),
-	"machine.files[].path":                                  absolute,
+	"machine.files[].path":                                  writable,
 	"machine.files[].op":                                    oneOf("create", "append", "overwrite"),
 	"machine.time.servers[]":                                hostOrIP,
 	"machine.time.bootTimeout":                              notNegative,
@@ -223,6 +223,16 @@ func absolute(v string) string {
 		return ""
 	}
 	return "an absolute path without . and .."
+}
+
+// writable is a path where a node's files may be: the root is read-only.
+func writable(v string) string {
+	for _, dir := range []string{"/var/", "/opt/", "/etc/cni/"} {
+		if strings.HasPrefix(v, dir) && absolute(v) == "" {
+			return ""
+		}
+	}
+	return "an absolute path below /var, /opt or /etc/cni, where the node is writable"
 }
 
 func clusterName(v string) string {

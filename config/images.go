@@ -12,7 +12,7 @@ const (
 	EtcdVersion              = "v3.7.3"
 	CoreDNSVersion           = "v1.15.0"
 	FlannelVersion           = "v0.26.7"
-	PauseVersion             = "3.10.1"
+	PauseVersion             = "3.10.2"
 
 	KubeletRepository           = "registry.talos.dev/kubelet"
 	APIServerRepository         = "registry.k8s.io/kube-apiserver"

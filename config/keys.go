@@ -61,8 +61,7 @@ var table = []group{
 	{Warned, Live, "logs are the same always", "", `debug`},
 
 	{Applied, Reboot, "", "machine", `type`},
-	{Applied, Live, "", "machine", `token ca.crt ca.key acceptedCAs[].crt certSANs pods nodeLabels nodeAnnotations nodeTaints`},
-	{Applied, Reboot, "", "machine", `env`},
+	{Applied, Live, "", "machine", `token ca.crt ca.key acceptedCAs[].crt certSANs env pods nodeLabels nodeAnnotations nodeTaints`},
 	{Applied, Reboot, "", "machine.files[]", `content permissions path op`},
 	{Warned, Live, "the control plane always runs its controller manager and its scheduler", "machine.controlPlane", `controllerManager.disabled scheduler.disabled`},
 	{Applied, Live, "", "machine.kubelet", `image clusterDNS extraArgs extraConfig credentialProviderConfig

@@ -129,6 +129,7 @@ func TestProblems(t *testing.T) {
 		"duration":       {`cluster: {adminKubeconfig: {certLifetime: 1y}}`, `want a duration such as 1h30m`},
 		"mode":           {`machine: {files: [{path: /var/x, permissions: 0o99}]}`, `permissions: got "0o99", want a file mode`},
 		"path":           {`machine: {files: [{path: var/x}]}`, `want an absolute path`},
+		"read-only":      {`machine: {files: [{path: /var/../etc/passwd}]}`, `path: got "/var/../etc/passwd", want an absolute path below /var`},
 		"url":            {`cluster: {controlPlane: {endpoint: "http://10.5.0.1:6443"}}`, `cluster.controlPlane.endpoint: got "http://10.5.0.1:6443", want a URL such as https://`},
 		"url path":       {`cluster: {controlPlane: {endpoint: "https://10.5.0.1:6443/x"}}`, `want scheme, host and port only`},
 		"host name":      {`machine: {network: {hostname: Node_1}}`, `got "Node_1", want a host name`},

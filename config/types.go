@@ -216,7 +216,7 @@ type MachineControllerManager struct {
 type MachineFile struct {
 	Content     string   `yaml:"content,omitempty"`
 	Permissions FileMode `yaml:"permissions,omitempty"` // octal, at most 0o7777
-	Path        string   `yaml:"path,omitempty"`        // absolute; required
+	Path        string   `yaml:"path,omitempty"`        // absolute, below /var, /opt or /etc/cni; required
 	Op          string   `yaml:"op,omitempty"`          // create, append or overwrite
 }
 
