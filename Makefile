@@ -24,7 +24,7 @@ go:
 
 programs: go
 	@mkdir -p $(OUT)/bin
-	$(GOBUILD) -ldflags "$(LDFLAGS)" -o $(OUT)/bin/ $(addprefix ./cmd/,$(PROGRAMS))
+	$(GOBUILD) -tags grpcnotrace -ldflags "$(LDFLAGS)" -o $(OUT)/bin/ $(addprefix ./cmd/,$(PROGRAMS))
 	@ln -sfn talosctl $(OUT)/bin/osctl
 
 components: go

@@ -136,6 +136,6 @@ func TestCredentials(t *testing.T) {
 func TestConfigs(t *testing.T) {
 	golden(t, "system.toml", SystemConfig())
 	golden(t, "cri.toml", Config(Options{
-		SandboxImage: "registry.k8s.io/pause:3.10.1", Snapshotter: "overlayfs", RestrictOOM: true, Auths: authsOf(FromConfig(registries)),
+		SandboxImage: "registry.k8s.io/pause:3.10.2", Snapshotter: "overlayfs", RestrictOOM: true, Auths: authsOf(FromConfig(registries)),
 	}))
 }

@@ -94,7 +94,7 @@ func (c *specController) reconcile(ctx context.Context, r controller.Runtime) er
 		return nil
 	}
 	addresses, err := safe.ReaderGetByID[*network.NodeAddress](ctx, r, "routed")
-	if state.IsNotFoundError(err) {
+	if state.IsNotFoundError(err) || err == nil && len(addresses.TypedSpec().Addresses) == 0 {
 		return nil
 	} else if err != nil {
 		return err
