@@ -104,7 +104,7 @@ func localServer(ctx context.Context, r controller.Reader) (string, error) {
 	if err != nil || cfg == nil {
 		return "", err
 	}
-	return localapi.Address(cfg), nil
+	return localapi.ComponentAddress(cfg), nil
 }
 
 // kubeconfig is the administrator's on a control plane node, the kubelet's own

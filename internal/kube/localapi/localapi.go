@@ -1,12 +1,15 @@
-// Package localapi gives every node the Kubernetes API on one address of its
-// own, 127.0.0.1:7445 by default (machine.features.kubePrism): on a control
-// plane node that is its API server, and the cluster's endpoint while that is
-// down; on a worker the cluster's endpoint.
+// Package localapi gives every node the Kubernetes API on addresses of its own:
+// on a control plane node that is its API server, and the cluster's endpoint
+// while that is down; on a worker the cluster's endpoint. The kubelet has
+// 127.0.0.1:7445 by default (machine.features.kubePrism), the controller manager
+// and the scheduler the port after it.
 //
 // A connection that comes before the API server is ready waits for it instead
-// of being refused. The kubelet, the controller manager and the scheduler start
-// at the same time as the API server and would otherwise sleep through its
-// first seconds, ever longer after each refusal.
+// of being refused. All of them start at the same time as the API server, and
+// would otherwise sleep through its first seconds, ever longer after each
+// refusal. With the kubelet there is a limit: one that finds pods of an earlier
+// boot asks for its Node before it mounts anything, also for the API server's
+// own pod, and must be told at once that nobody is there.
 //
 // It forwards bytes and looks at none. One goroutine serves each connection.
 package localapi
@@ -18,15 +21,18 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"os"
 	"strconv"
 	"sync"
 	"time"
 
 	"github.com/cosi-project/runtime/pkg/controller"
+	"golang.org/x/sync/errgroup"
 
 	"talos/config"
 	"talos/internal/kube/api"
 	"talos/internal/kube/reconcile"
+	"talos/internal/layout"
 	resconfig "talos/internal/resources/config"
 	"talos/internal/resources/secrets"
 )
@@ -42,17 +48,25 @@ const (
 	patience = 20 * time.Second      // with the local API server, before the endpoint is asked
 )
 
-// Address is the server for kubeconfigs of this node. Without the local
-// address it is the node's API server or the cluster's endpoint.
-func Address(cfg *config.Config) string {
+// Address is the server for the kubelet's kubeconfig. Without the local
+// addresses it is the node's API server or the cluster's endpoint.
+func Address(cfg *config.Config) string { return address(cfg, 0) }
+
+// ComponentAddress is the server for the kubeconfigs of the control plane's
+// components.
+func ComponentAddress(cfg *config.Config) string { return address(cfg, 1) }
+
+func address(cfg *config.Config, offset int) string {
 	if port := port(cfg); port != 0 {
-		return "https://" + net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+		return "https://" + listenOn(port+offset)
 	}
 	if cfg.IsControlPlane() {
 		return "https://" + local(cfg)
 	}
 	return cfg.Endpoint().String()
 }
+
+func listenOn(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
 
 func port(cfg *config.Config) int {
 	p := reconcile.Of(reconcile.Of(reconcile.Of(cfg.Machine).Features).KubePrism)
@@ -66,12 +80,13 @@ func port(cfg *config.Config) int {
 }
 
 func local(cfg *config.Config) string {
-	return net.JoinHostPort("127.0.0.1", strconv.Itoa(cfg.APIServerPort()))
+	return listenOn(cfg.APIServerPort())
 }
 
 // Controller keeps the forwarder running as the configuration wants it.
 func Controller(log *slog.Logger) controller.Controller {
 	var task reconcile.Task
+	first := sync.OnceValue(firstBoot)
 	return &reconcile.Controller{
 		ID:    "k8s.LocalAPIController",
 		Log:   log,
@@ -83,27 +98,26 @@ func Controller(log *slog.Logger) controller.Controller {
 				task.Stop()
 				return err
 			}
-			f := &Forwarder{Log: log, Listen: net.JoinHostPort("127.0.0.1", strconv.Itoa(port(cfg)))}
-			f.Endpoint = cfg.Endpoint().Host
-			var admin string
+			f := &Forwarder{Log: log, Kubelet: listenOn(port(cfg)), Endpoint: cfg.Endpoint().Host}
 			if cfg.IsControlPlane() {
-				f.Local = local(cfg)
 				sec, err := reconcile.Get[*secrets.KubernetesSecrets](ctx, r, "k8s-secrets")
-				if err != nil {
-					return err
+				if err != nil || sec == nil || sec.TypedSpec().LocalhostAdminKubeconfig == "" {
+					return err // nobody has credentials yet
 				}
-				if sec != nil {
-					admin = sec.TypedSpec().LocalhostAdminKubeconfig
-				}
-				if admin == "" { // nobody has credentials yet
-					return nil
-				}
-				f.Ready = readyCheck(admin)
+				f.Local, f.Components = local(cfg), listenOn(port(cfg)+1)
+				f.FirstBoot = first()
+				f.Ready = readyCheck(sec.TypedSpec().LocalhostAdminKubeconfig)
 			}
-			task.Ensure(ctx, log, f.Listen+" "+f.Local+" "+f.Endpoint, f.Run)
+			task.Ensure(ctx, log, f.Kubelet+" "+f.Local+" "+f.Endpoint, f.Run)
 			return nil
 		},
 	}
+}
+
+// firstBoot tells whether no kubelet has run here before.
+func firstBoot() bool {
+	pods, err := os.ReadDir(layout.KubeletDir + "/pods")
+	return len(pods) == 0 && (err == nil || errors.Is(err, os.ErrNotExist))
 }
 
 func readyCheck(kubeconfig string) func(context.Context) error {
@@ -120,12 +134,17 @@ func readyCheck(kubeconfig string) func(context.Context) error {
 
 // Forwarder forwards connections to the API.
 type Forwarder struct {
-	Log      *slog.Logger
-	Listen   string // host:port
-	Local    string // this node's API server, "" on a worker
-	Endpoint string // the cluster's
+	Log        *slog.Logger
+	Kubelet    string // host:port to listen on for the kubelet
+	Components string // the same for the control plane's components; "" for none
+	Local      string // this node's API server, "" on a worker
+	Endpoint   string // the cluster's
+	// FirstBoot: the kubelet finds no pods of its own and may wait like others.
+	FirstBoot bool
 	// Ready, if set, must succeed once before anything is forwarded to Local.
 	Ready func(ctx context.Context) error
+
+	ready chan struct{} // closed when Ready has succeeded
 
 	mu   sync.Mutex // guards good
 	good time.Time  // when Local answered last
@@ -133,50 +152,89 @@ type Forwarder struct {
 
 // Run serves until ctx ends; then it closes what is open and waits.
 func (f *Forwarder) Run(ctx context.Context) error {
-	l, err := new(net.ListenConfig).Listen(ctx, "tcp", f.Listen)
-	if err != nil {
-		return err
-	}
 	ctx, cancel := context.WithCancel(ctx)
+	group, ctx := errgroup.WithContext(ctx)
+	defer func() { _ = group.Wait() }() // its error is returned below
+	defer cancel()
+	f.good, f.ready = time.Now(), make(chan struct{})
+	group.Go(func() error { f.awaitReady(ctx); return nil })
+	for _, on := range []struct {
+		address string
+		patient func() bool
+	}{{f.Kubelet, f.kubeletMayWait}, {f.Components, func() bool { return true }}} {
+		if on.address == "" {
+			continue
+		}
+		l, err := new(net.ListenConfig).Listen(ctx, "tcp", on.address)
+		if err != nil {
+			return err
+		}
+		context.AfterFunc(ctx, func() { l.Close() })
+		group.Go(func() error { return f.accept(ctx, l, on.patient) })
+	}
+	return group.Wait()
+}
+
+func (f *Forwarder) accept(ctx context.Context, l net.Listener, patient func() bool) error {
 	var group sync.WaitGroup
 	defer group.Wait()
-	defer cancel()
-	defer context.AfterFunc(ctx, func() { l.Close() })()
-	f.good = time.Now()
-	ready := make(chan struct{})
-	group.Go(func() { f.awaitReady(ctx, ready) })
 	for {
 		conn, err := l.Accept()
-		if err != nil {
-			if ctx.Err() != nil {
-				return nil
-			}
-			return fmt.Errorf("accept on %s: %w", f.Listen, err)
+		if ctx.Err() != nil {
+			return nil
 		}
-		group.Go(func() { f.serve(ctx, conn, ready) })
+		if err != nil {
+			return fmt.Errorf("accept on %s: %w", l.Addr(), err)
+		}
+		group.Go(func() { f.serve(ctx, conn, patient) })
 	}
 }
 
 // awaitReady closes ready when the local API server has said so.
-func (f *Forwarder) awaitReady(ctx context.Context, ready chan<- struct{}) {
-	for f.Local != "" && f.Ready != nil {
-		if f.Ready(ctx) == nil {
-			break
-		}
+func (f *Forwarder) awaitReady(ctx context.Context) {
+	for f.Local != "" && f.Ready != nil && f.Ready(ctx) != nil {
 		if !sleep(ctx, interval) {
 			return
 		}
 	}
-	close(ready)
+	close(f.ready)
 }
 
-func (f *Forwarder) serve(ctx context.Context, in net.Conn, ready <-chan struct{}) {
+func (f *Forwarder) isReady() bool {
+	select {
+	case <-f.ready:
+		return true
+	default:
+		return false
+	}
+}
+
+// kubeletMayWait: on its first boot, or when the API server's pod runs already.
+func (f *Forwarder) kubeletMayWait() bool {
+	if f.Local == "" || f.isReady() {
+		return false
+	}
+	if f.FirstBoot {
+		return true
+	}
+	conn, err := net.DialTimeout("tcp", f.Local, dialTime)
+	if err != nil {
+		return false
+	}
+	conn.Close()
+	return true
+}
+
+// refusal is a TLS alert, internal_error. Clients take the end of a connection
+// for a hiccup and try again ten times before they believe it.
+var refusal = []byte{21, 3, 1, 0, 2, 2, 80}
+
+func (f *Forwarder) serve(ctx context.Context, in net.Conn, patient func() bool) {
 	defer in.Close()
-	waitCtx, cancel := context.WithTimeout(ctx, hold)
-	out, err := f.dial(waitCtx, ready)
-	cancel()
+	out, err := f.dial(ctx, patient)
 	if err != nil {
 		f.Log.Debug("no API to forward to", "err", err)
+		_, _ = in.Write(refusal) // the client may be gone
 		return
 	}
 	defer out.Close()
@@ -202,10 +260,12 @@ func pipe(to, from net.Conn) {
 	from.Close()
 }
 
-func (f *Forwarder) dial(ctx context.Context, ready <-chan struct{}) (net.Conn, error) {
-	var last error
+func (f *Forwarder) dial(ctx context.Context, patient func() bool) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, hold)
+	defer cancel()
+	last := errors.New("the API server is not ready")
 	for {
-		for _, to := range f.targets(ready) {
+		for _, to := range f.targets() {
 			d := net.Dialer{Timeout: dialTime}
 			conn, err := d.DialContext(ctx, "tcp", to)
 			if err == nil {
@@ -214,6 +274,9 @@ func (f *Forwarder) dial(ctx context.Context, ready <-chan struct{}) (net.Conn, 
 			}
 			last = err
 		}
+		if !patient() {
+			return nil, last
+		}
 		if !sleep(ctx, interval) {
 			return nil, errors.Join(ctx.Err(), last)
 		}
@@ -221,15 +284,13 @@ func (f *Forwarder) dial(ctx context.Context, ready <-chan struct{}) (net.Conn, 
 }
 
 // targets are where to try now, best first.
-func (f *Forwarder) targets(ready <-chan struct{}) []string {
+func (f *Forwarder) targets() []string {
 	if f.Local == "" {
 		return []string{f.Endpoint}
 	}
 	var out []string
-	select {
-	case <-ready:
+	if f.isReady() {
 		out = append(out, f.Local)
-	default:
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()

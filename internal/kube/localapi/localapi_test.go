@@ -2,10 +2,12 @@ package localapi
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"log/slog"
 	"net"
+	"os"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -17,7 +19,7 @@ func TestConnectionWaits(t *testing.T) {
 	var ready atomic.Bool
 	back := listen(t)
 	f := &Forwarder{
-		Log: slog.New(slog.DiscardHandler), Listen: free(t), Local: back.Addr().String(), Endpoint: "127.0.0.1:1",
+		Log: slog.New(slog.DiscardHandler), Kubelet: free(t), Local: back.Addr().String(), Endpoint: "127.0.0.1:1", FirstBoot: true,
 		Ready: func(context.Context) error {
 			if !ready.Load() {
 				return errors.New("not yet")
@@ -34,7 +36,7 @@ func TestConnectionWaits(t *testing.T) {
 		defer c.Close()
 		_, _ = io.Copy(c, c) // an echo; the test sees what is missing
 	}()
-	conn := dial(t, f.Listen)
+	conn := dial(t, f.Kubelet)
 	if _, err := conn.Write([]byte("hello")); err != nil {
 		t.Fatal(err)
 	}
@@ -50,10 +52,30 @@ func TestConnectionWaits(t *testing.T) {
 	}
 }
 
+// TestKubeletIsRefused: one that has pods of an earlier boot is told at once
+// that there is no API yet, in a way that it believes; components wait.
+func TestKubeletIsRefused(t *testing.T) {
+	f := &Forwarder{
+		Log: slog.New(slog.DiscardHandler), Kubelet: free(t), Components: free(t), Local: free(t), Endpoint: "127.0.0.1:1",
+		Ready: func(context.Context) error { return errors.New("never") },
+	}
+	run(t, f)
+	kubelet := dial(t, f.Kubelet)
+	err := tls.Client(kubelet, &tls.Config{InsecureSkipVerify: true}).Handshake()
+	if err == nil || err.Error() != "remote error: tls: internal error" {
+		t.Errorf("handshake = %v, want an alert", err)
+	}
+	component := dial(t, f.Components)
+	deadline(t, component, 200*time.Millisecond)
+	if _, err := component.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("read = %v, want the component to wait", err)
+	}
+}
+
 // TestEndOfOneSide: the answer still arrives after the question ended.
 func TestEndOfOneSide(t *testing.T) {
 	back := listen(t)
-	f := &Forwarder{Log: slog.New(slog.DiscardHandler), Listen: free(t), Endpoint: back.Addr().String()}
+	f := &Forwarder{Log: slog.New(slog.DiscardHandler), Kubelet: free(t), Endpoint: back.Addr().String()}
 	run(t, f)
 	go func() {
 		c, err := back.Accept()
@@ -64,7 +86,7 @@ func TestEndOfOneSide(t *testing.T) {
 		data, _ := io.ReadAll(c)
 		_, _ = c.Write(append([]byte("got "), data...))
 	}()
-	conn := dial(t, f.Listen).(*net.TCPConn)
+	conn := dial(t, f.Kubelet).(*net.TCPConn)
 	_, err := conn.Write([]byte("all"))
 	if err := errors.Join(err, conn.CloseWrite()); err != nil {
 		t.Fatal(err)
