@@ -193,6 +193,11 @@ func (c *Cluster) container(n Node) container.Node {
 func (c *Cluster) network() host.Network {
 	n := c.dirs.network()
 	n.Prefix, n.Gateway = c.CIDR, c.Gateway
+	if n.Port = layout.TrustPort; len(c.Nodes) > 1 { // nobody to ask for certificates otherwise
+		for _, cp := range c.controlPlanes() {
+			n.Backends = append(n.Backends, cp.Address)
+		}
+	}
 	return n
 }
 

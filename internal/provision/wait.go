@@ -36,12 +36,16 @@ func (c *Cluster) WaitHealthy(ctx context.Context, progress func(step string)) e
 		what  string
 		check func(context.Context) error
 	}{
-		{"the API of the nodes", c.apiAnswers},
+		{"the node's API", func(ctx context.Context) error { return c.apiAnswers(ctx, c.Nodes[:1]) }},
 		{"etcd", c.bootstrap},
 		{"Kubernetes", kube.ready},
+		{"the API of all nodes", func(ctx context.Context) error { return c.apiAnswers(ctx, c.Nodes[1:]) }},
 		{"all nodes to be Ready", func(ctx context.Context) error { return kube.nodesReady(ctx, len(c.Nodes)) }},
 		{"the system's pods", func(ctx context.Context) error { return kube.podsReady(ctx, c.CoreDNS) }},
 	} {
+		if step.what == "the API of all nodes" && len(c.Nodes) == 1 {
+			continue // seen already
+		}
 		if err := c.await(ctx, step.what, step.check, progress); err != nil {
 			return fmt.Errorf("wait for %s: %w", step.what, err)
 		}
@@ -97,8 +101,8 @@ func (c *Cluster) crashing() error {
 	return nil
 }
 
-// apiAnswers connects to every node as a client would.
-func (c *Cluster) apiAnswers(ctx context.Context) error {
+// apiAnswers connects to nodes as a client would.
+func (c *Cluster) apiAnswers(ctx context.Context, nodes []Node) error {
 	t, err := talosconfig.Load(c.Talosconfig())
 	if err != nil {
 		return errFinal{err}
@@ -121,7 +125,7 @@ func (c *Cluster) apiAnswers(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	for _, n := range c.Nodes {
+	for _, n := range nodes {
 		conn, err := dialer.DialContext(ctx, "tcp", n.apiAddress())
 		if err != nil {
 			return fmt.Errorf("node %s: %w", n.Name, err)

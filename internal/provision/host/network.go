@@ -23,6 +23,11 @@ type Network struct {
 	Table   string // nftables table
 	Prefix  netip.Prefix
 	Gateway netip.Addr
+
+	// Connections to Port of the gateway go to one of Backends, and keep the
+	// address that they come from. None when there are no backends.
+	Port     uint16
+	Backends []netip.Addr
 }
 
 // Ensure makes the bridge with its address and the rules.
@@ -38,7 +43,10 @@ func (n Network) Ensure() error {
 	if err := netlink.LinkSetUp(link); err != nil {
 		return fmt.Errorf("set %s up: %w", n.Bridge, err)
 	}
-	return n.ensureRules()
+	if err := n.ensureRules(); err != nil {
+		return err
+	}
+	return n.ensureForward()
 }
 
 func (n Network) bridge() (netlink.Link, error) {
@@ -67,7 +75,7 @@ func (n Network) Exists() bool {
 
 // Remove removes the bridge and the rules. Ports go with the nodes.
 func (n Network) Remove() error {
-	return errors.Join(RemoveLink(n.Bridge), n.removeRules())
+	return errors.Join(RemoveLink(n.Bridge), n.removeRules(), n.removeForward())
 }
 
 // MAC is the hardware address that belongs to an address of a cluster: stable,

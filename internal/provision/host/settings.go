@@ -93,7 +93,7 @@ func Hold(id string, decide func(others map[string]Claim) (Claim, error)) error 
 		if err != nil {
 			return err
 		}
-		if len(b.Claims) == 0 {
+		if b.Values == nil {
 			b.Values = snapshot()
 		}
 		b.Claims[id] = claim

@@ -1,0 +1,201 @@
+package host
+
+import (
+	"net/netip"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/nftables"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+func TestChoose(t *testing.T) {
+	p := netip.MustParsePrefix
+	taken := []netip.Prefix{p("10.5.0.0/24"), p("10.5.1.128/25"), p("192.168.0.0/16")}
+	for _, tc := range []struct{ want, got, err string }{
+		{"", "10.5.2.0/24", ""},
+		{"10.7.0.0/16", "10.7.0.0/16", ""},
+		{"10.5.0.0/16", "", "in use"},
+		{"192.168.3.0/24", "", "in use"},
+		{"10.244.7.0/24", "", "Kubernetes"},
+		{"10.100.0.0/24", "", "Kubernetes"},
+		{"10.7.0.1/24", "", "first address"},
+		{"10.7.0.0/30", "", "size"},
+		{"10.0.0.0/8", "", "size"},
+		{"fd00::/64", "", "IPv4"},
+	} {
+		var want netip.Prefix
+		if tc.want != "" {
+			want = p(tc.want)
+		}
+		got, err := choose(want, taken)
+		if tc.err != "" {
+			if err == nil || !strings.Contains(err.Error(), tc.err) {
+				t.Errorf("choose(%s) = %v, %v, want an error with %q", tc.want, got, err, tc.err)
+			}
+			continue
+		}
+		if err != nil || got.String() != tc.got {
+			t.Errorf("choose(%s) = %v, %v, want %s", tc.want, got, err, tc.got)
+		}
+	}
+}
+
+// fakeHost has settings and a book of its own.
+func fakeHost(t *testing.T, values map[string]string) (read func() map[string]string) {
+	t.Helper()
+	oldSys, oldRun := procSys, runDir
+	procSys, runDir = filepath.Join(t.TempDir(), "sys"), filepath.Join(t.TempDir(), "run")
+	t.Cleanup(func() { procSys, runDir = oldSys, oldRun })
+	for name, v := range values {
+		path := filepath.Join(procSys, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(v+"\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return func() map[string]string {
+		out := map[string]string{}
+		for name := range values {
+			data, err := os.ReadFile(filepath.Join(procSys, name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			out[name] = strings.TrimSpace(string(data))
+		}
+		return out
+	}
+}
+
+func TestHoldAndRelease(t *testing.T) {
+	before := map[string]string{
+		"net/ipv4/ip_forward": "0", "fs/inotify/max_user_instances": "128", "fs/inotify/max_user_watches": "2000000",
+		"kernel/panic": "1", "vm/overcommit_memory": "0",
+	}
+	read := fakeHost(t, before)
+	hold := func(id string) {
+		t.Helper()
+		dir := t.TempDir()
+		if err := Hold(id, func(map[string]Claim) (Claim, error) { return Claim{Dir: dir, CIDR: "10.5.0.0/24"}, nil }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	hold("a")
+	if got := read(); got["net/ipv4/ip_forward"] != "1" || got["fs/inotify/max_user_instances"] != "8192" || got["fs/inotify/max_user_watches"] != "2000000" {
+		t.Errorf("while held: %v, want forwarding, and no number lowered", got)
+	}
+	os.WriteFile(filepath.Join(procSys, "kernel/panic"), []byte("10"), 0) // a node does
+	hold("b")
+	hold("a") // again, as a supervisor that starts anew
+	if err := Release("a"); err != nil {
+		t.Fatal(err)
+	}
+	if got := read()["kernel/panic"]; got != "10" {
+		t.Errorf("kernel/panic = %s with a cluster left, want it untouched", got)
+	}
+	if err := Release("b"); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(before, read()); diff != "" {
+		t.Errorf("after the last release (-want +got):\n%s", diff)
+	}
+	if _, err := os.Stat(runDir); err == nil {
+		t.Errorf("%s is left", runDir)
+	}
+	if err := Release("b"); err != nil {
+		t.Errorf("Release again = %v", err)
+	}
+}
+
+func TestClaimWithoutStateIsVoid(t *testing.T) {
+	read := fakeHost(t, map[string]string{"net/ipv4/ip_forward": "0"})
+	gone := t.TempDir()
+	claim := func(dir string) func(map[string]Claim) (Claim, error) {
+		return func(others map[string]Claim) (Claim, error) {
+			if len(others) != 0 {
+				t.Errorf("others = %v, want none", others)
+			}
+			return Claim{Dir: dir}, nil
+		}
+	}
+	if err := Hold("a", claim(gone)); err != nil {
+		t.Fatal(err)
+	}
+	os.RemoveAll(gone)
+	if err := Hold("b", claim(t.TempDir())); err != nil {
+		t.Fatal(err)
+	}
+	if err := Release("b"); err != nil {
+		t.Fatal(err)
+	}
+	if got := read()["net/ipv4/ip_forward"]; got != "0" {
+		t.Errorf("ip_forward = %s, want what it was before the cluster that is gone", got)
+	}
+}
+
+// TestNetwork makes and removes a network twice, in a namespace of its own.
+func TestNetwork(t *testing.T) {
+	if os.Getuid() != 0 {
+		if os.Getenv("REQUIRE_PRIV") != "" {
+			t.Fatal("needs root")
+		}
+		t.Skip("needs root")
+	}
+	runtime.LockOSThread() // and never unlocked: the thread dies with the test's goroutine
+	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+		t.Skipf("new network namespace: %v", err)
+	}
+	n := Network{
+		Bridge: "talostest", Table: "talos-test", Prefix: netip.MustParsePrefix("10.99.0.0/24"), Gateway: netip.MustParseAddr("10.99.0.1"),
+		Port: 50001, Backends: []netip.Addr{netip.MustParseAddr("10.99.0.2"), netip.MustParseAddr("10.99.0.3")},
+	}
+	for range 2 { // the second time changes nothing
+		if err := n.Ensure(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, err := Choose(n.Prefix, nil); err == nil {
+		t.Errorf("Choose(%s) = %s, want an error: it is in use", n.Prefix, got)
+	}
+	for range 2 { // as after a restart of the node
+		ns, err := n.Attach("port0", MAC(netip.MustParseAddr("10.99.0.2")))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer ns.Close()
+	}
+	port, err := netlink.LinkByName("port0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	bridge, err := netlink.LinkByName(n.Bridge)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if port.Attrs().MasterIndex != bridge.Attrs().Index {
+		t.Errorf("port0 is not a port of %s", n.Bridge)
+	}
+	for range 2 {
+		if err := RemoveLink("port0"); err != nil {
+			t.Fatal(err)
+		}
+		if err := n.Remove(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	links, err := netlink.LinkList()
+	if err != nil || len(links) != 1 {
+		t.Errorf("links left: %v, %v, want lo alone", links, err)
+	}
+	tables, err := (&nftables.Conn{}).ListTables()
+	if err != nil || len(tables) != 0 {
+		t.Errorf("tables left: %v, %v", tables, err)
+	}
+}
