@@ -18,7 +18,6 @@ import (
 	"github.com/cosi-project/runtime/pkg/state"
 	"golang.org/x/sys/unix"
 
-	"talos/config"
 	"talos/internal/kube/controlplane"
 	"talos/internal/kube/csr"
 	"talos/internal/kube/kubelet"
@@ -27,13 +26,14 @@ import (
 	"talos/internal/kube/node"
 	"talos/internal/kube/reconcile"
 	"talos/internal/linux/caps"
-	resconfig "talos/internal/resources/config"
 	"talos/internal/resources/secrets"
 	"talos/internal/service"
 )
 
 // ErrNotControlPlane says that only control plane nodes can do what was asked.
 var ErrNotControlPlane = errors.New("this node is not a control plane node or has no certificates yet")
+
+var errNoConfig = errors.New("there is no machine configuration")
 
 // Services restarts services; *service.Supervisor does.
 type Services interface {
@@ -68,13 +68,9 @@ func Controllers(o Options) []controller.Controller {
 // KubeletService is the kubelet as a service.
 func KubeletService(st state.State) service.Definition {
 	return kubelet.Service(st, surroundings(), func(ctx context.Context, st state.State) (string, error) {
-		mc, err := safe.StateGetByID[*resconfig.MachineConfig](ctx, st, resconfig.ActiveID)
-		if err != nil {
-			return "", err
-		}
-		cfg, _, err := config.Load("machine configuration", mc.TypedSpec().Document)
-		if err != nil {
-			return "", err
+		cfg, err := reconcile.Config(ctx, st)
+		if err != nil || cfg == nil {
+			return "", errors.Join(err, errNoConfig)
 		}
 		return localapi.Address(cfg), nil
 	})

@@ -7,9 +7,11 @@
 package reconcile
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
+	"sync"
 
 	"github.com/cosi-project/runtime/pkg/controller"
 	"github.com/cosi-project/runtime/pkg/controller/generic"
@@ -109,14 +111,38 @@ func Get[R Resource](ctx context.Context, r controller.Reader, id resource.ID) (
 	return res, nil
 }
 
-// Config reads and decodes the configuration in force; none is nil.
+// Config reads and decodes the configuration in force; none is nil. What it
+// returns is shared by all controllers, which ask at each of their events:
+// nobody may change it.
 func Config(ctx context.Context, r controller.Reader) (*config.Config, error) {
 	mc, err := Get[*resconfig.MachineConfig](ctx, r, resconfig.ActiveID)
 	if err != nil || mc == nil {
 		return nil, err
 	}
-	cfg, _, err := config.Load("machine configuration", mc.TypedSpec().Document)
-	return cfg, err
+	return decoded.load(mc.TypedSpec().Document)
+}
+
+// decoded remembers the last document.
+var decoded memory
+
+type memory struct {
+	mu   sync.Mutex // guards the fields below
+	text []byte
+	cfg  *config.Config
+}
+
+func (m *memory) load(text []byte) (*config.Config, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.cfg != nil && bytes.Equal(m.text, text) {
+		return m.cfg, nil
+	}
+	cfg, _, err := config.Load("machine configuration", text)
+	if err != nil {
+		return nil, err
+	}
+	m.text, m.cfg = bytes.Clone(text), cfg
+	return cfg, nil
 }
 
 // Of is what p points to, or the zero value: most of the configuration is
