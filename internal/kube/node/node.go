@@ -100,6 +100,17 @@ func Name(h network.HostnameStatusSpec, fqdn bool) string {
 	return strings.Trim(strings.ToLower(strings.ReplaceAll(name, "_", "-")), ".-")
 }
 
+// keepIP keeps the address of a node that has lost it: networkd brings it back,
+// and meanwhile the control plane's pods, which are rendered with it, must not
+// be taken down.
+func keepIP(ctx context.Context, r controller.Runtime) error {
+	ip, err := reconcile.Get[*k8s.NodeIP](ctx, r, IPID)
+	if err != nil || ip == nil {
+		return err
+	}
+	return safe.WriterModify(ctx, r, k8s.NewNodeIP(IPID), func(*k8s.NodeIP) error { return nil })
+}
+
 func ipController(o Options) controller.Controller {
 	return &reconcile.Controller{
 		ID:  "k8s.NodeIPController",
@@ -123,12 +134,18 @@ func ipController(o Options) controller.Controller {
 				return err
 			}
 			routed, err := reconcile.Get[*network.NodeAddress](ctx, r, "routed")
-			if err != nil || routed == nil {
+			if err != nil {
 				return err
 			}
+			if routed == nil {
+				return keepIP(ctx, r)
+			}
 			ips, err := PickIPs(routed.TypedSpec().Addresses, want, cfg.ServiceSubnets())
-			if err != nil || len(ips) == 0 {
+			if err != nil {
 				return err
+			}
+			if len(ips) == 0 {
+				return keepIP(ctx, r)
 			}
 			return safe.WriterModify(ctx, r, k8s.NewNodeIP(IPID), func(n *k8s.NodeIP) error {
 				n.TypedSpec().Addresses = ips
