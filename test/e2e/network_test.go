@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 // TestNetworkIsRestored: what somebody takes away from what networkd made
@@ -37,11 +39,16 @@ func TestNetworkIsRestored(t *testing.T) {
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			podsBefore := podStarts(t)
 			if err := c.check(); err != nil {
 				t.Fatalf("before: %v", err)
 			}
 			inNode(t, "ip", c.harm...)
 			eventually(t, 20*time.Second, c.name+" restored", c.check)
+			time.Sleep(2 * time.Second) // time for something wrong to happen
+			if diff := cmp.Diff(podsBefore, podStarts(t)); diff != "" {
+				t.Errorf("pods were restarted for it (-before +after):\n%s", diff)
+			}
 		})
 	}
 	healthy(t)
