@@ -22,6 +22,7 @@ import (
 	"talos/internal/layout"
 	"talos/internal/linux/caps"
 	"talos/internal/linux/reap"
+	"talos/internal/linux/trim"
 	"talos/internal/logs"
 	"talos/internal/power"
 	"talos/internal/sequence"
@@ -29,6 +30,10 @@ import (
 	"talos/internal/store"
 	"talos/internal/version"
 )
+
+// gcPercent trades a little time for memory: what machined holds is small and
+// changes seldom.
+const gcPercent = 50
 
 func main() {
 	if os.Getpid() != 1 {
@@ -89,6 +94,7 @@ func (n *node) run(ctx context.Context) error {
 	if err := n.wire(ctx, st, tasks); err != nil {
 		return err
 	}
+	tasks.Go("trim", trimLater)
 	for {
 		switch sig := <-signals; sig {
 		case unix.SIGTERM:
@@ -102,8 +108,24 @@ func (n *node) run(ctx context.Context) error {
 	}
 }
 
+// trimLater gives back what only the start needed, once that should be over,
+// and now and then what a busy time has left.
+func trimLater(ctx context.Context) error {
+	for pause := 30 * time.Second; ; pause = 10 * time.Minute {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(pause):
+		}
+		if err := trim.Self(); err != nil {
+			return err
+		}
+	}
+}
+
 // prepare makes the node a place where services can run.
 func (n *node) prepare(ctx context.Context) error {
+	debug.SetGCPercent(gcPercent)
 	if err := os.Setenv("PATH", "/usr/bin:/usr/sbin:/bin:/sbin"); err != nil {
 		return err
 	}
