@@ -89,16 +89,23 @@ func publishEnv(ctx context.Context, r controller.Runtime, changed func(context.
 	for _, name := range slices.Sorted(maps.Keys(m.Env)) {
 		want = append(want, name+"="+m.Env[name])
 	}
-	differs := false
+	var had []string
 	err = safe.WriterModify(ctx, r, runtime.NewEnvironment(EnvironmentID), func(res *runtime.Environment) error {
-		differs = !slices.Equal(res.TypedSpec().Variables, want)
+		had = res.TypedSpec().Variables
 		res.TypedSpec().Variables = want
 		return nil
 	})
-	if err != nil || !differs {
+	if err != nil || slices.Equal(had, want) {
 		return err
 	}
-	for name, value := range m.Env { // for what machined does itself, such as pulling images
+	// For what machined does itself, such as pulling images.
+	for _, variable := range had {
+		name, _, _ := strings.Cut(variable, "=")
+		if err := os.Unsetenv(name); err != nil {
+			return fmt.Errorf("unset %s: %w", name, err)
+		}
+	}
+	for name, value := range m.Env {
 		if err := os.Setenv(name, value); err != nil {
 			return fmt.Errorf("set %s: %w", name, err)
 		}
