@@ -148,7 +148,7 @@ func bareFloor(t *testing.T) time.Duration {
 		"--listen-peer-urls", "http://127.0.0.1:32380", "--initial-advertise-peer-urls", "http://127.0.0.1:32380", "--initial-cluster", "default=http://127.0.0.1:32380")
 	apiserver := exec.CommandContext(ctx, filepath.Join(dir, "kube-apiserver"), "--etcd-servers=http://127.0.0.1:32379", "--secure-port=36443",
 		"--bind-address=127.0.0.1", "--cert-dir="+dir, "--service-account-issuer=https://bench", "--service-account-key-file="+key,
-		"--service-account-signing-key-file="+key, "--service-cluster-ip-range=10.96.0.0/12", "--authorization-mode=AlwaysAllow")
+		"--service-account-signing-key-file="+key, "--service-cluster-ip-range=10.96.0.0/12", "--authorization-mode=RBAC", "--anonymous-auth=true")
 	if err := os.Symlink(component("kubernetes", "kubernetes"), apiserver.Path); err != nil {
 		t.Fatal(err)
 	}
