@@ -256,6 +256,7 @@ func versionCalls(t *testing.T, workers int) (p50, p99 time.Duration, rate float
 	ctx, cancel := context.WithTimeout(t.Context(), span)
 	defer cancel()
 	var failed atomic.Int64
+	var reason atomic.Value // the last error
 	var mu sync.Mutex // guards all
 	var all []time.Duration
 	var wg sync.WaitGroup
@@ -264,10 +265,12 @@ func versionCalls(t *testing.T, workers int) (p50, p99 time.Duration, rate float
 			var mine []time.Duration
 			for ctx.Err() == nil {
 				began := time.Now()
-				if _, err := c.Machine.Version(ctx, &emptypb.Empty{}); err == nil {
+				_, err := c.Machine.Version(ctx, &emptypb.Empty{})
+				if err == nil {
 					mine = append(mine, time.Since(began))
 				} else if ctx.Err() == nil {
 					failed.Add(1)
+					reason.Store(err)
 				}
 			}
 			mu.Lock()
@@ -277,7 +280,7 @@ func versionCalls(t *testing.T, workers int) (p50, p99 time.Duration, rate float
 	}
 	wg.Wait()
 	if n := failed.Load(); n > 0 || len(all) == 0 {
-		t.Fatalf("%d of %d version calls failed", n, n+int64(len(all)))
+		t.Fatalf("%d of %d version calls failed, the last with %v", n, n+int64(len(all)), reason.Load())
 	}
 	slices.Sort(all)
 	return all[len(all)/2], all[len(all)*99/100], float64(len(all)) / span.Seconds()
