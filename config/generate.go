@@ -97,7 +97,7 @@ func NewClient(s *Secrets, roles []string, lifetime time.Duration, now time.Time
 	if err != nil {
 		return nil, err
 	}
-	pair, err := ca.Issue(pki.Template{Organization: roles, Client: true, Lifetime: lifetime}, now)
+	pair, err := ca.Issue(pki.Template{CommonName: strings.Join(roles, ","), Organization: roles, Client: true, Lifetime: lifetime}, now)
 	if err != nil {
 		return nil, err
 	}

@@ -9959,9 +9959,12 @@ func (x *ClusterConfig) GetAllowSchedulingOnControlPlanes() bool {
 }
 
 type GenerateClientConfigurationRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Roles         []string               `protobuf:"bytes,1,rep,name=roles,proto3" json:"roles,omitempty"`
-	CrtTtl        *durationpb.Duration   `protobuf:"bytes,2,opt,name=crt_ttl,json=crtTtl,proto3" json:"crt_ttl,omitempty"`
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Roles  []string               `protobuf:"bytes,1,rep,name=roles,proto3" json:"roles,omitempty"`
+	CrtTtl *durationpb.Duration   `protobuf:"bytes,2,opt,name=crt_ttl,json=crtTtl,proto3" json:"crt_ttl,omitempty"`
+	// Who will use the certificate: its common name, which the audit log shows.
+	// Ours; a client that does not know it leaves it empty.
+	Name          string `protobuf:"bytes,1000,opt,name=name,proto3" json:"name,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -10008,6 +10011,13 @@ func (x *GenerateClientConfigurationRequest) GetCrtTtl() *durationpb.Duration {
 		return x.CrtTtl
 	}
 	return nil
+}
+
+func (x *GenerateClientConfigurationRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
 }
 
 type GenerateClientConfiguration struct {
@@ -12378,10 +12388,11 @@ const file_machine_machine_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12@\n" +
 	"\rcontrol_plane\x18\x02 \x01(\v2\x1b.machine.ControlPlaneConfigR\fcontrolPlane\x12F\n" +
 	"\x0fcluster_network\x18\x03 \x01(\v2\x1d.machine.ClusterNetworkConfigR\x0eclusterNetwork\x12J\n" +
-	"\"allow_scheduling_on_control_planes\x18\x04 \x01(\bR\x1eallowSchedulingOnControlPlanes\"n\n" +
+	"\"allow_scheduling_on_control_planes\x18\x04 \x01(\bR\x1eallowSchedulingOnControlPlanes\"\x83\x01\n" +
 	"\"GenerateClientConfigurationRequest\x12\x14\n" +
 	"\x05roles\x18\x01 \x03(\tR\x05roles\x122\n" +
-	"\acrt_ttl\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x06crtTtl\"\xa1\x01\n" +
+	"\acrt_ttl\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x06crtTtl\x12\x13\n" +
+	"\x04name\x18\xe8\a \x01(\tR\x04name\"\xa1\x01\n" +
 	"\x1bGenerateClientConfiguration\x12,\n" +
 	"\bmetadata\x18\x01 \x01(\v2\x10.common.MetadataR\bmetadata\x12\x0e\n" +
 	"\x02ca\x18\x02 \x01(\fR\x02ca\x12\x10\n" +

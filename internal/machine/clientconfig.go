@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/cosi-project/runtime/pkg/safe"
 	"github.com/cosi-project/runtime/pkg/state"
@@ -24,6 +25,7 @@ import (
 const (
 	defaultClientTTL = 365 * 24 * time.Hour
 	maxClientTTL     = 10 * defaultClientTTL
+	maxNameLength    = 64 // of a common name: RFC 5280, ub-common-name
 )
 
 // GenerateClientConfiguration issues a client certificate with the roles that
@@ -55,7 +57,14 @@ func (s *Server) GenerateClientConfiguration(ctx context.Context, req *machine.G
 	if err != nil {
 		return nil, err
 	}
-	pair, err := ca.Issue(pki.Template{CommonName: strings.Join(roles, ","), Organization: roles, Client: true, Lifetime: ttl}, time.Now())
+	name := req.GetName()
+	if name == "" {
+		name = strings.Join(roles, ",")
+	}
+	if len(name) > maxNameLength || strings.ContainsFunc(name, unicode.IsControl) {
+		return nil, status.Errorf(codes.InvalidArgument, "client configuration: a name has at most %d characters, none of them a control character", maxNameLength)
+	}
+	pair, err := ca.Issue(pki.Template{CommonName: name, Organization: roles, Client: true, Lifetime: ttl}, time.Now())
 	if err != nil {
 		return nil, err
 	}

@@ -64,11 +64,20 @@ func (s *Server) Containers(ctx context.Context, req *machine.ContainersRequest)
 	out := &machine.Container{}
 	for _, c := range all {
 		out.Containers = append(out.Containers, &machine.ContainerInfo{
-			Namespace: c.Namespace, Id: c.DisplayName(), InternalId: c.ID, Uid: c.PodUID, Image: c.Image, Pid: c.PID, Status: c.Status,
+			Namespace: c.Namespace, Id: c.DisplayName(), InternalId: c.ID, Uid: c.PodUID, Image: imageName(c), Pid: c.PID, Status: c.Status,
 			PodId: podID(c), Name: c.Name,
 		})
 	}
 	return &machine.ContainersResponse{Messages: []*machine.Container{out}}, nil
+}
+
+// imageName is the container's image; our own daemons run from the node's, and
+// are shown as users know them.
+func imageName(c containers.Container) string {
+	if c.Image == "" {
+		return "talos/" + c.ID
+	}
+	return c.Image
 }
 
 func podID(c containers.Container) string {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
@@ -18,6 +19,7 @@ import (
 	"talos/api/machine"
 	"talos/internal/containers"
 	"talos/internal/layout"
+	"talos/internal/linux/kmsg"
 )
 
 // Logs streams what a service or a container of Kubernetes printed.
@@ -54,22 +56,26 @@ func (s *Server) LogsContainers(context.Context, *emptypb.Empty) (*machine.LogsC
 // Dmesg streams the kernel's log (/dev/kmsg: Documentation/ABI/testing/dev-kmsg).
 // tail skips what is there already.
 func (s *Server) Dmesg(req *machine.DmesgRequest, stream grpc.ServerStreamingServer[common.Data]) error {
-	kmsg, err := os.OpenFile("/dev/kmsg", os.O_RDONLY|unix.O_NONBLOCK, 0)
+	file, err := os.OpenFile("/dev/kmsg", os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return fileError(err)
 	}
-	defer kmsg.Close()
+	defer file.Close()
 	if req.GetTail() {
-		if _, err := kmsg.Seek(0, io.SeekEnd); err != nil {
+		if _, err := file.Seek(0, io.SeekEnd); err != nil {
 			return fmt.Errorf("skip the kernel log: %w", err)
 		}
 	}
+	started, err := kernelStart()
+	if err != nil {
+		return err
+	}
 	// os.File waits in the poller: closing it ends a blocked read.
-	stop := context.AfterFunc(stream.Context(), func() { kmsg.Close() })
+	stop := context.AfterFunc(stream.Context(), func() { file.Close() })
 	defer stop()
 	buf := make([]byte, 8192) // a record is at most this long, and comes whole
 	for {
-		n, err := s.readKmsg(kmsg, buf, req.GetFollow())
+		n, err := readKmsg(file, buf, req.GetFollow())
 		switch {
 		case errors.Is(err, syscall.EPIPE): // records were overwritten; the next read goes on behind them
 			continue
@@ -80,18 +86,22 @@ func (s *Server) Dmesg(req *machine.DmesgRequest, stream grpc.ServerStreamingSer
 		case err != nil:
 			return fmt.Errorf("read the kernel log: %w", err)
 		}
-		if err := stream.Send(&common.Data{Bytes: append([]byte(nil), buf[:n]...)}); err != nil {
+		line := string(buf[:n])
+		if record, err := kmsg.Parse(line); err == nil {
+			line = record.Format(started) + "\n"
+		}
+		if err := stream.Send(&common.Data{Bytes: []byte(line)}); err != nil {
 			return err
 		}
 	}
 }
 
 // readKmsg reads one record; without follow it does not wait for one.
-func (s *Server) readKmsg(kmsg *os.File, buf []byte, follow bool) (n int, err error) {
+func readKmsg(file *os.File, buf []byte, follow bool) (n int, err error) {
 	if follow {
-		return kmsg.Read(buf)
+		return file.Read(buf)
 	}
-	raw, err := kmsg.SyscallConn()
+	raw, err := file.SyscallConn()
 	if err != nil {
 		return 0, err
 	}
@@ -101,6 +111,15 @@ func (s *Server) readKmsg(kmsg *os.File, buf []byte, follow bool) (n int, err er
 		return true // do not wait, whatever came
 	})
 	return n, errors.Join(err, readErr)
+}
+
+// kernelStart is when the kernel's clock was zero.
+func kernelStart() (time.Time, error) {
+	var now unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
+		return time.Time{}, os.NewSyscallError("clock_gettime", err)
+	}
+	return time.Now().Add(-time.Duration(now.Nano())), nil
 }
 
 func hostname() (string, error) {
