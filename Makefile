@@ -59,11 +59,13 @@ verify: go
 	go vet -tags e2e,bench ./test/...
 	cd tools && go tool staticcheck -version >/dev/null && go build -o ../$(OUT)/bin/staticcheck honnef.co/go/tools/cmd/staticcheck
 	$(OUT)/bin/staticcheck ./...
-	@cp -r api $(OUT)/api-committed && $(MAKE) --no-print-directory generate && diff -r api $(OUT)/api-committed \
-		&& rm -rf $(OUT)/api-committed || { rm -rf $(OUT)/api-committed; echo "generated code is stale: run make generate and commit" >&2; exit 1; }
+	@rm -rf $(OUT)/generated && mkdir -p $(OUT)/generated && cp -r api docs/reference $(OUT)/generated && $(MAKE) --no-print-directory generate \
+		&& diff -r api $(OUT)/generated/api && diff -r docs/reference $(OUT)/generated/reference \
+		|| { echo "generated files are stale: commit what make generate has written" >&2; exit 1; }
 
-generate: go ## write the Go code of the .proto files
+generate: go ## write the Go code of the .proto files and the reference pages in docs
 	cd tools && go run ./protogen ../api
+	go run ./cmd/talosctl/internal/docgen
 
 fuzz: go ## let every fuzz target run for FUZZTIME (default 30s)
 	@for p in $$(go list ./...); do \

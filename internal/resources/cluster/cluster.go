@@ -1,4 +1,5 @@
-// Package cluster …
+// Package cluster holds the resources that say which cluster this node belongs to,
+// which one of its nodes this is, and who else is in it.
 package cluster
 
 import (
@@ -26,10 +27,10 @@ func Types() []object.Definition {
 // IdentityType is the resource type of Identity.
 const IdentityType = resource.Type("Identities.cluster.talos.dev")
 
-// Identity …
+// Identity is the name of this node among machines. Nodes alone in their cluster have none.
 type Identity = typed.Resource[IdentitySpec, identityDefinition]
 
-// IdentitySpec …
+// IdentitySpec names the node for as long as its STATE lives.
 type IdentitySpec struct {
 	NodeID string `yaml:"nodeId" protobuf:"1"`
 }
@@ -57,10 +58,10 @@ func NewIdentity(id resource.ID) *Identity {
 // InfoType is the resource type of Info.
 const InfoType = resource.Type("Infos.cluster.talos.dev")
 
-// Info …
+// Info names the cluster. Nodes alone in their cluster have none.
 type Info = typed.Resource[InfoSpec, infoDefinition]
 
-// InfoSpec …
+// InfoSpec comes from the configuration: cluster.id and cluster.clusterName.
 type InfoSpec struct {
 	ClusterID   string `yaml:"clusterId" protobuf:"1"`
 	ClusterName string `yaml:"clusterName" protobuf:"2"`
@@ -90,10 +91,10 @@ func NewInfo(id resource.ID) *Info {
 // MemberType is the resource type of Member.
 const MemberType = resource.Type("Members.cluster.talos.dev")
 
-// Member …
+// Member is a node of the cluster as the others find it. Nodes alone in their cluster have none.
 type Member = typed.Resource[MemberSpec, memberDefinition]
 
-// MemberSpec …
+// MemberSpec has the addresses at which the node's API answers; ControlPlane is set where the node has an API server.
 type MemberSpec struct {
 	NodeID          string        `yaml:"nodeId" protobuf:"1"`
 	Addresses       []netip.Addr  `yaml:"addresses" protobuf:"2"`
@@ -126,7 +127,7 @@ func NewMember(id resource.ID) *Member {
 	return typed.NewResource[MemberSpec, memberDefinition](resource.NewMetadata(Namespace, MemberType, id, resource.VersionUndefined), MemberSpec{})
 }
 
-// ControlPlane …
+// ControlPlane is how a member's API server is reached: its port on each of the member's addresses.
 type ControlPlane struct {
 	Port int `yaml:"port" protobuf:"1"`
 }

@@ -1,4 +1,5 @@
-// Package etcd …
+// Package etcd holds the resources of the etcd member on this node: what the
+// configuration wants, what the member is started with, and who it is.
 package etcd
 
 import (
@@ -27,10 +28,10 @@ func Types() []object.Definition {
 // EtcdConfigType is the resource type of EtcdConfig.
 const EtcdConfigType = resource.Type("EtcdConfigs.etcd.talos.dev")
 
-// EtcdConfig …
+// EtcdConfig is what the configuration says of etcd: cluster.etcd. Nodes make EtcdSpec from the configuration itself, and no EtcdConfig.
 type EtcdConfig = typed.Resource[EtcdConfigSpec, etcdConfigDefinition]
 
-// EtcdConfigSpec …
+// EtcdConfigSpec names subnets: which of the node's addresses other members and clients are told, and which etcd listens on.
 type EtcdConfigSpec struct {
 	AdvertiseValidSubnets   []string             `yaml:"advertiseValidSubnets" protobuf:"1"`
 	AdvertiseExcludeSubnets []string             `yaml:"advertiseExcludeSubnets" protobuf:"2"`
@@ -63,10 +64,10 @@ func NewEtcdConfig(id resource.ID) *EtcdConfig {
 // EtcdMemberType is the resource type of EtcdMember.
 const EtcdMemberType = resource.Type("EtcdMembers.etcd.talos.dev")
 
-// EtcdMember …
+// EtcdMember is the member that runs on this node.
 type EtcdMember = typed.Resource[EtcdMemberSpec, etcdMemberDefinition]
 
-// EtcdMemberSpec …
+// EtcdMemberSpec is the member's id as etcd gave it, in hexadecimal.
 type EtcdMemberSpec struct {
 	MemberID string `yaml:"memberID" protobuf:"1"`
 }
@@ -94,10 +95,10 @@ func NewEtcdMember(id resource.ID) *EtcdMember {
 // PKIStatusType is the resource type of PKIStatus.
 const PKIStatusType = resource.Type("PKIStatuses.etcd.talos.dev")
 
-// PKIStatus …
+// PKIStatus says that etcd's certificates are on disk.
 type PKIStatus = typed.Resource[PKIStatusSpec, pKIStatusDefinition]
 
-// PKIStatusSpec …
+// PKIStatusSpec has a version that changes with the certificates.
 type PKIStatusSpec struct {
 	Ready   bool   `yaml:"ready" protobuf:"1"`
 	Version string `yaml:"version" protobuf:"2"`
@@ -127,10 +128,10 @@ func NewPKIStatus(id resource.ID) *PKIStatus {
 // EtcdSpecType is the resource type of EtcdSpec.
 const EtcdSpecType = resource.Type("EtcdSpecs.etcd.talos.dev")
 
-// EtcdSpec …
+// EtcdSpec is how etcd runs on this node.
 type EtcdSpec = typed.Resource[EtcdSpecSpec, etcdSpecDefinition]
 
-// EtcdSpecSpec …
+// EtcdSpecSpec is made of the configuration (cluster.etcd), the node's addresses and its host name, which is the member's name.
 type EtcdSpecSpec struct {
 	Name                  string               `yaml:"name" protobuf:"1"`
 	AdvertisedAddresses   []netip.Addr         `yaml:"advertisedAddresses" protobuf:"2"`
@@ -163,7 +164,7 @@ func NewEtcdSpec(id resource.ID) *EtcdSpec {
 	return typed.NewResource[EtcdSpecSpec, etcdSpecDefinition](resource.NewMetadata(Namespace, EtcdSpecType, id, resource.VersionUndefined), EtcdSpecSpec{})
 }
 
-// ArgValues …
+// ArgValues are the values of one flag: several where it is given several times.
 type ArgValues struct {
 	Values []string `yaml:"values" protobuf:"1"`
 }
