@@ -40,6 +40,12 @@ func TestDaemons(t *testing.T) {
 		if spec.Privileged || spec.HostPID || spec.Image != "" {
 			t.Errorf("%s: privileged, sees processes, or has another root", d.name)
 		}
+		if spec.Memory <= 0 || spec.Pids <= 0 {
+			t.Errorf("%s has no limit of memory or processes", d.name)
+		}
+		if onTheWay := d.name == "apid" || d.name == "routerd"; d.service().Vital != onTheWay {
+			t.Errorf("%s: vital = %t, want %t", d.name, !onTheWay, onTheWay)
+		}
 		for _, m := range spec.Mounts {
 			writable := !slices.Contains(m.Options, "ro")
 			if own := m.Source == "/system/run/"+d.name; writable != own {

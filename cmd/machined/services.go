@@ -68,6 +68,7 @@ type daemon struct {
 	caps   []string
 	sees   []string // folders it may look into, read-only
 	memory string   // soft limit of Go's heap
+	vital  bool     // no call reaches machined without it
 	health func(ctx context.Context) error
 	wait   func(ctx context.Context) error
 	text   string
@@ -81,7 +82,7 @@ func (d daemon) service() service.Definition {
 			Instance: service.System, Grace: 5 * time.Second,
 			Spec: func(context.Context) (service.ContainerSpec, error) { return d.spec(), nil },
 		},
-		Control: true,
+		Control: true, Vital: d.vital,
 	}
 	if d.health != nil {
 		def.Health = &service.Health{Check: d.health}
@@ -100,8 +101,17 @@ func (d daemon) spec() service.ContainerSpec {
 		Env: []string{"GOMEMLIMIT=" + d.memory, "GOMAXPROCS=2", "GOTRACEBACK=single"},
 		UID: d.uid, GID: d.uid, Capabilities: d.caps, Mounts: binds,
 		OOMScoreAdj: -998, Cgroup: "/system/" + d.name,
+		Memory: daemonMemory, Pids: daemonPids,
 	}
 }
+
+// Hard limits of a daemon, far above what it uses: strangers' requests must
+// exhaust nothing but the daemon that reads them, which starts again. Two
+// messages of the greatest size pass.
+const (
+	daemonMemory = 256 << 20
+	daemonPids   = 256
+)
 
 func bind(dir, mode string) specs.Mount {
 	return specs.Mount{Destination: dir, Source: dir, Type: "bind", Options: []string{"rbind", "rprivate", "nosuid", "nodev", "noexec", mode}}
@@ -112,9 +122,9 @@ func daemons(st state.State) []daemon {
 	return []daemon{
 		{name: "networkd", uid: layout.NetworkUID, caps: []string{"CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_NET_BIND_SERVICE"}, memory: "24MiB", health: answers(layout.NetworkSocket)},
 		{name: "timed", uid: layout.TimeUID, caps: []string{"CAP_SYS_TIME"}, memory: "16MiB", health: answers(layout.TimeSocket)},
-		{name: "routerd", uid: layout.RouterUID, memory: "16MiB", health: answers(layout.RouterSocket),
+		{name: "routerd", uid: layout.RouterUID, memory: "16MiB", vital: true, health: answers(layout.RouterSocket),
 			sees: []string{"/system/run/machined", "/system/run/networkd", "/system/run/timed"}},
-		{name: "apid", uid: layout.APIUID, memory: "24MiB", health: listens(layout.APIPort), sees: []string{"/system/run/routerd"}},
+		{name: "apid", uid: layout.APIUID, memory: "24MiB", vital: true, health: listens(layout.APIPort), sees: []string{"/system/run/routerd"}},
 		{name: "trustd", uid: layout.TrustUID, memory: "16MiB", health: listens(layout.TrustPort), sees: []string{"/system/run/signer"},
 			wait: func(ctx context.Context) error { return onControlPlane(ctx, st) }, text: "the machine's type"},
 	}

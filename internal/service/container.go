@@ -51,4 +51,7 @@ type ContainerSpec struct {
 	Cgroup string
 	// NoFile is the limit of open files, 0 leaves it as it is.
 	NoFile uint64
+	// Memory, in bytes, and Pids, processes and threads, are limits of the
+	// cgroup; 0 is none.
+	Memory, Pids int64
 }

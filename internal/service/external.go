@@ -23,8 +23,11 @@ func (e External) Start(ctx context.Context, id string) error {
 	return e.allowed(ctx, id, e.s.Start)
 }
 
-// Stop is Supervisor.Stop.
+// Stop is Supervisor.Stop; what the API itself needs can't be stopped over it.
 func (e External) Stop(ctx context.Context, id string) error {
+	if e.s.vital(id) {
+		return fmt.Errorf("%s: %w", id, ErrNotAllowed)
+	}
 	return e.allowed(ctx, id, e.s.Stop)
 }
 

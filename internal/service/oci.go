@@ -46,7 +46,7 @@ func ociSpec(c ContainerSpec, l limits) *specs.Spec {
 		Linux: &specs.Linux{
 			CgroupsPath: cgroupPath(c),
 			Namespaces:  namespaces(c),
-			Resources:   &specs.LinuxResources{Devices: []specs.LinuxDeviceCgroup{{Allow: c.Privileged, Access: "rwm"}}},
+			Resources:   resources(c),
 		},
 	}
 	if c.UID != 0 { // without these a program of another user would start with none
@@ -114,6 +114,18 @@ func rlimits(c ContainerSpec, l limits) []specs.POSIXRlimit {
 		n = min(n, l.noFile)
 	}
 	return []specs.POSIXRlimit{{Type: "RLIMIT_NOFILE", Soft: n, Hard: n}}
+}
+
+// resources: no devices but the usual ones, and what the cgroup bounds.
+func resources(c ContainerSpec) *specs.LinuxResources {
+	r := &specs.LinuxResources{Devices: []specs.LinuxDeviceCgroup{{Allow: c.Privileged, Access: "rwm"}}}
+	if c.Memory > 0 {
+		r.Memory = &specs.LinuxMemory{Limit: &c.Memory}
+	}
+	if c.Pids > 0 {
+		r.Pids = &specs.LinuxPids{Limit: &c.Pids}
+	}
+	return r
 }
 
 func cgroupPath(c ContainerSpec) string {

@@ -63,6 +63,16 @@ func TestLimits(t *testing.T) {
 	}
 }
 
+func TestCgroupLimits(t *testing.T) {
+	if r := ociSpec(ContainerSpec{ID: "a"}, have).Linux.Resources; r.Memory != nil || r.Pids != nil {
+		t.Errorf("without limits: memory %+v, pids %+v, want none", r.Memory, r.Pids)
+	}
+	r := ociSpec(ContainerSpec{ID: "a", Memory: 1 << 20, Pids: 7}, have).Linux.Resources
+	if r.Memory == nil || *r.Memory.Limit != 1<<20 || r.Pids == nil || *r.Pids.Limit != 7 {
+		t.Errorf("limits = %+v, %+v, want 1 MiB and 7 processes", r.Memory, r.Pids)
+	}
+}
+
 func TestMounts(t *testing.T) {
 	own := specs.Mount{Destination: "/sys", Source: "/sys", Type: "bind", Options: []string{"rbind", "rslave"}}
 	spec := ociSpec(ContainerSpec{ID: "a", Image: "x", Mounts: []specs.Mount{own}}, have)

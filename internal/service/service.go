@@ -41,6 +41,9 @@ type Definition struct {
 	Health *Health
 	// Control says that it may be started, stopped and restarted over the API.
 	Control bool
+	// Vital says that without it there is no API: what has Control too may be
+	// restarted, but not stopped, since nobody could start it again.
+	Vital bool
 }
 
 // Health is how a service's health is measured.

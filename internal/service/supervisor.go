@@ -135,12 +135,32 @@ func (s *Supervisor) Stop(ctx context.Context, id string) error {
 	}
 }
 
-// Restart stops a service and starts it again.
+// Restart stops a service and starts it again, also when ctx ends between the
+// two: a caller who comes through apid loses his call with apid.
 func (s *Supervisor) Restart(ctx context.Context, id string) error {
-	if err := s.Stop(ctx, id); err != nil {
+	done := make(chan error, 1)
+	go func() {
+		ctx := context.WithoutCancel(ctx)
+		err := s.Stop(ctx, id) // ends: every Runner kills at last
+		if err == nil {
+			err = s.Start(ctx, id)
+		}
+		done <- err
+	}()
+	select {
+	case err := <-done:
 		return err
+	case <-ctx.Done():
+		return fmt.Errorf("restart %s: %w", id, ctx.Err())
 	}
-	return s.Start(ctx, id)
+}
+
+// vital tells whether there is no API without the service.
+func (s *Supervisor) vital(id string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	u := s.units[id]
+	return u != nil && u.def.Vital
 }
 
 // StopAll ends every service, each after those that depend on it, and lets

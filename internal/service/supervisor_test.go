@@ -323,6 +323,32 @@ func TestStopRestart(t *testing.T) {
 }
 
 // TestStopDuringPause: a service that waits for its next start stops at once.
+// TestRestartWithoutCaller: who restarts apid loses his call half-way.
+func TestRestartWithoutCaller(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSupervisor(t, nil)
+		f := newFake("a", nil)
+		f.slow = time.Second
+		s.Add(Definition{ID: "a", Runner: f, Control: true, Vital: true})
+		start(t, s, "a")
+		synctest.Wait()
+		ctx, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(time.Millisecond, cancel)
+		if err := s.External().Restart(ctx, "a"); !errors.Is(err, context.Canceled) {
+			t.Errorf("Restart of a caller who left = %v, want canceled", err)
+		}
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		if got := status(t, s, "a").State; got != StateRunning || f.starts.Load() != 2 {
+			t.Errorf("state = %s after %d starts, want %s after 2", got, f.starts.Load(), StateRunning)
+		}
+		if err := s.External().Stop(t.Context(), "a"); !errors.Is(err, ErrNotAllowed) {
+			t.Errorf("Stop of what the API needs = %v, want ErrNotAllowed", err)
+		}
+		stopAll(t, s)
+	})
+}
+
 func TestStopDuringPause(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSupervisor(t, nil)
