@@ -84,7 +84,7 @@ func (n *node) controllers(st state.State, keeper *status.Machine, member *etcd.
 	}
 	restartCRI := func(ctx context.Context) error { return n.services.Restart(ctx, "cri") }
 	for _, family := range [][]controller.Controller{
-		{keeper},
+		{keeper.Controller(n.log)},
 		netconfig.Controllers(netconfig.Options{Log: n.log}),
 		secrets.Controllers(secrets.Options{Log: n.log}),
 		cri.Controllers(cri.ControllerOptions{Log: n.log, Restart: restartCRI}),

@@ -16,9 +16,9 @@ import (
 	"github.com/cosi-project/runtime/pkg/state"
 
 	"talos/config"
+	"talos/internal/configstore/active"
 	"talos/internal/containers"
 	"talos/internal/reconcile"
-	configres "talos/internal/resources/config"
 	"talos/internal/resources/cri"
 )
 
@@ -42,42 +42,32 @@ func Controllers(o ControllerOptions) []controller.Controller {
 	}
 	return []controller.Controller{
 		&reconcile.Controller{
-			ID:    "cri.RegistriesConfigController",
-			Reads: []controller.Input{reconcile.Input(configres.Namespace, configres.MachineConfigType)},
-			Makes: []controller.Output{{Type: cri.RegistryConfigType, Kind: controller.OutputExclusive}},
-			Log:   o.Log,
-			Do:    publishRegistries,
+			ID:   "cri.RegistriesConfigController",
+			In:   []controller.Input{active.Input()},
+			Out:  []resource.Kind{reconcile.Kind[*cri.RegistryConfig]()},
+			Log:  o.Log,
+			Step: publishRegistries,
 		},
 		&reconcile.Controller{
-			ID:    "cri.RegistriesFileController",
-			Reads: []controller.Input{reconcile.Input(cri.Namespace, cri.RegistryConfigType)},
-			Log:   o.Log,
-			Do:    o.writeRegistries,
+			ID:   "cri.RegistriesFileController",
+			In:   []controller.Input{reconcile.Input[*cri.RegistryConfig]()},
+			Log:  o.Log,
+			Step: o.writeRegistries,
 		},
 	}
 }
 
 // publishRegistries turns the configuration into a RegistryConfig.
-func publishRegistries(ctx context.Context, r controller.Runtime) error {
-	mc, err := safe.ReaderGetByID[*configres.MachineConfig](ctx, r, configres.ActiveID)
-	if state.IsNotFoundError(err) {
-		return nil
-	}
-	if err != nil {
+func publishRegistries(ctx context.Context, r controller.Runtime, _ *slog.Logger) error {
+	cfg, err := active.Config(ctx, r)
+	if err != nil || cfg == nil {
 		return err
 	}
-	cfg, _, err := config.Load("configuration", []byte(mc.TypedSpec().Document))
-	if err != nil {
-		return err
-	}
-	return safe.WriterModify(ctx, r, cri.NewRegistryConfig(RegistriesID), func(res *cri.RegistryConfig) error {
-		*res.TypedSpec() = FromConfig(cfg.Machine.Registries)
-		return nil
-	})
+	return reconcile.Put(ctx, r, cri.NewRegistryConfig(RegistriesID), FromConfig(cfg.Machine.Registries))
 }
 
 // writeRegistries makes the files what the RegistryConfig says.
-func (o ControllerOptions) writeRegistries(ctx context.Context, r controller.Runtime) error {
+func (o ControllerOptions) writeRegistries(ctx context.Context, r controller.Runtime, _ *slog.Logger) error {
 	res, err := safe.ReaderGetByID[*cri.RegistryConfig](ctx, r, RegistriesID)
 	if state.IsNotFoundError(err) {
 		return nil

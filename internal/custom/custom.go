@@ -25,9 +25,9 @@ import (
 	"github.com/cosi-project/runtime/pkg/state"
 
 	"talos/config"
+	"talos/internal/configstore/active"
 	"talos/internal/layout"
 	"talos/internal/reconcile"
-	configres "talos/internal/resources/config"
 	"talos/internal/resources/runtime"
 )
 
@@ -40,29 +40,24 @@ var writable = []string{layout.EphemeralDir, "/opt", "/etc/cni"}
 // Controllers makes the package's controllers. changed is called when the
 // variables changed, to restart what should see them.
 func Controllers(log *slog.Logger, changed func(ctx context.Context) error) []controller.Controller {
-	input := []controller.Input{reconcile.Input(configres.Namespace, configres.MachineConfigType)}
+	input := []controller.Input{active.Input()}
 	f := &fileWriter{log: log, root: "/"}
 	return []controller.Controller{
-		&reconcile.Controller{ID: "files.MachineFileController", Reads: input, Log: log, Do: f.write},
+		&reconcile.Controller{ID: "files.MachineFileController", In: input, Log: log, Step: f.write},
 		&reconcile.Controller{
-			ID: "runtime.EnvironmentController", Reads: input, Log: log,
-			Makes: []controller.Output{{Type: runtime.EnvironmentType, Kind: controller.OutputExclusive}},
-			Do:    func(ctx context.Context, r controller.Runtime) error { return publishEnv(ctx, r, changed) },
+			ID: "runtime.EnvironmentController", In: input, Log: log,
+			Out: []resource.Kind{reconcile.Kind[*runtime.Environment]()},
+			Step: func(ctx context.Context, r controller.Runtime, _ *slog.Logger) error {
+				return publishEnv(ctx, r, changed)
+			},
 		},
 	}
 }
 
 // machine reads the configuration; nil when there is none yet.
 func machine(ctx context.Context, r controller.Reader) (*config.Machine, error) {
-	mc, err := safe.ReaderGetByID[*configres.MachineConfig](ctx, r, configres.ActiveID)
-	if state.IsNotFoundError(err) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	cfg, _, err := config.Load("configuration", []byte(mc.TypedSpec().Document))
-	if err != nil {
+	cfg, err := active.Config(ctx, r)
+	if err != nil || cfg == nil {
 		return nil, err
 	}
 	return cfg.Machine, nil
@@ -121,7 +116,7 @@ type fileWriter struct {
 	done bool
 }
 
-func (f *fileWriter) write(ctx context.Context, r controller.Runtime) error {
+func (f *fileWriter) write(ctx context.Context, r controller.Runtime, _ *slog.Logger) error {
 	if f.done {
 		return nil
 	}

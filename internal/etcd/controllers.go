@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"net/netip"
 	"os"
@@ -15,13 +16,12 @@ import (
 	"time"
 
 	"github.com/cosi-project/runtime/pkg/controller"
-	"github.com/cosi-project/runtime/pkg/safe"
-	"github.com/cosi-project/runtime/pkg/state"
-	"go.uber.org/zap"
+	"github.com/cosi-project/runtime/pkg/resource"
 
 	"talos/config"
+	"talos/internal/configstore/active"
 	"talos/internal/layout"
-	configres "talos/internal/resources/config"
+	"talos/internal/reconcile"
 	"talos/internal/resources/etcd"
 	"talos/internal/resources/network"
 	"talos/internal/resources/secrets"
@@ -44,75 +44,58 @@ const (
 
 // Controllers are what machined runs for the member.
 func (m *Member) Controllers() []controller.Controller {
-	return []controller.Controller{&specController{}, &pkiController{m}, &memberController{m}}
-}
-
-// specController turns the configuration and the node's name and addresses
-// into what the member runs with.
-type specController struct{}
-
-func (*specController) Name() string { return "etcd.SpecController" }
-
-func (*specController) Inputs() []controller.Input {
-	return []controller.Input{
-		{Namespace: configres.Namespace, Type: configres.MachineConfigType, Kind: controller.InputWeak},
-		{Namespace: network.Namespace, Type: network.NodeAddressType, Kind: controller.InputWeak},
-		{Namespace: network.Namespace, Type: network.HostnameStatusType, Kind: controller.InputWeak},
+	return []controller.Controller{
+		// The configuration and the node's name and addresses become what the
+		// member runs with.
+		&reconcile.Controller{
+			ID: "etcd.SpecController", Log: m.log,
+			In:   []controller.Input{active.Input(), reconcile.Input[*network.NodeAddress](), reconcile.Input[*network.HostnameStatus]()},
+			Out:  []resource.Kind{reconcile.Kind[*etcd.EtcdSpec]()},
+			Step: specStep,
+		},
+		// The member's certificates go where the program reads them, at each
+		// handshake: a renewal needs no restart.
+		&reconcile.Controller{
+			ID: "etcd.PKIController", Log: m.log,
+			In:   []controller.Input{reconcile.Input[*secrets.EtcdSecrets](), reconcile.Input[*secrets.EtcdRootSecrets]()},
+			Out:  []resource.Kind{reconcile.Kind[*etcd.PKIStatus]()},
+			Step: m.pkiStep,
+		},
+		// Which member this node is.
+		&reconcile.Controller{
+			ID: "etcd.MemberController", Log: m.log,
+			In:   []controller.Input{reconcile.InputID[*v1alpha1.Service](ServiceID)},
+			Out:  []resource.Kind{reconcile.Kind[*etcd.EtcdMember]()},
+			Step: m.memberStep,
+		},
 	}
 }
 
-func (*specController) Outputs() []controller.Output {
-	return []controller.Output{{Type: etcd.EtcdSpecType, Kind: controller.OutputExclusive}}
-}
-
-func (c *specController) Run(ctx context.Context, r controller.Runtime, _ *zap.Logger) error {
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-r.EventCh():
-		}
-		if err := c.reconcile(ctx, r); err != nil {
-			return err
-		}
-		r.ResetRestartBackoff()
-	}
-}
-
-func (c *specController) reconcile(ctx context.Context, r controller.Runtime) error {
-	cfg, err := safe.ReaderGetByID[*configres.MachineConfig](ctx, r, configres.ActiveID)
-	if state.IsNotFoundError(err) {
-		return nil
-	} else if err != nil {
-		return err
-	}
-	parsed, _, err := config.Load("machine configuration", cfg.TypedSpec().Document)
+// specStep keeps the last spec while something that it follows from is away.
+func specStep(ctx context.Context, r controller.Runtime, _ *slog.Logger) error {
+	cfg, err := active.Config(ctx, r)
 	if err != nil {
 		return err
 	}
-	if parsed.Machine.Type == "worker" {
-		return nil
+	if cfg == nil || cfg.Machine.Type == "worker" {
+		return reconcile.ErrKeep
 	}
-	addresses, err := safe.ReaderGetByID[*network.NodeAddress](ctx, r, "routed")
-	if state.IsNotFoundError(err) || err == nil && len(addresses.TypedSpec().Addresses) == 0 {
-		return nil
-	} else if err != nil {
+	addresses, err := reconcile.Get[*network.NodeAddress](ctx, r, network.NodeAddressRoutedID)
+	if err != nil {
 		return err
 	}
-	hostname, err := safe.ReaderGetByID[*network.HostnameStatus](ctx, r, "hostname")
-	if state.IsNotFoundError(err) {
-		return nil
-	} else if err != nil {
+	hostname, err := reconcile.Get[*network.HostnameStatus](ctx, r, network.HostnameID)
+	if err != nil {
 		return err
 	}
-	spec, err := Spec(parsed.Cluster.Etcd, hostname.TypedSpec().Hostname, addresses.TypedSpec().Addresses)
+	if hostname == nil || addresses == nil || len(addresses.TypedSpec().Addresses) == 0 {
+		return reconcile.ErrKeep
+	}
+	spec, err := Spec(cfg.Cluster.Etcd, hostname.TypedSpec().Hostname, addresses.TypedSpec().Addresses)
 	if err != nil {
 		return fmt.Errorf("etcd: %w", err)
 	}
-	return safe.WriterModify(ctx, r, etcd.NewEtcdSpec(SpecID), func(res *etcd.EtcdSpec) error {
-		*res.TypedSpec() = spec
-		return nil
-	})
+	return reconcile.Put(ctx, r, etcd.NewEtcdSpec(SpecID), spec)
 }
 
 // Spec decides what the member runs with. It advertises the node's first
@@ -174,61 +157,29 @@ func within(addresses []netip.Prefix, subnets []string) ([]netip.Addr, error) {
 	return kept, nil
 }
 
-// pkiController writes the member's certificates where the program reads
-// them. etcd reads them at each handshake, so a renewal needs no restart.
-type pkiController struct{ *Member }
-
-func (*pkiController) Name() string { return "etcd.PKIController" }
-
-func (*pkiController) Inputs() []controller.Input {
-	return []controller.Input{
-		{Namespace: secrets.Namespace, Type: secrets.EtcdSecretsType, Kind: controller.InputWeak},
-		{Namespace: secrets.Namespace, Type: secrets.EtcdRootSecretsType, Kind: controller.InputWeak},
-	}
-}
-
-func (*pkiController) Outputs() []controller.Output {
-	return []controller.Output{{Type: etcd.PKIStatusType, Kind: controller.OutputExclusive}}
-}
-
-func (c *pkiController) Run(ctx context.Context, r controller.Runtime, _ *zap.Logger) error {
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-r.EventCh():
-		}
-		root, err := safe.ReaderGetByID[*secrets.EtcdRootSecrets](ctx, r, "etcd")
-		if state.IsNotFoundError(err) {
-			continue
-		} else if err != nil {
-			return err
-		}
-		certs, err := safe.ReaderGetByID[*secrets.EtcdSecrets](ctx, r, "etcd")
-		if state.IsNotFoundError(err) {
-			continue
-		} else if err != nil {
-			return err
-		}
-		if err := c.writePKI(*root.TypedSpec(), *certs.TypedSpec()); err != nil {
-			return fmt.Errorf("write etcd's certificates: %w", err)
-		}
-		if err := safe.WriterModify(ctx, r, etcd.NewPKIStatus(PKIStatusID), func(res *etcd.PKIStatus) error {
-			res.TypedSpec().Ready = true
-			res.TypedSpec().Version = certs.Metadata().Version().String()
-			return nil
-		}); err != nil {
-			return err
-		}
-		r.ResetRestartBackoff()
-	}
-}
-
-func (c *pkiController) writePKI(root secrets.EtcdRootSecretsSpec, certs secrets.EtcdSecretsSpec) error {
-	if err := os.MkdirAll(c.pkiDir, 0o700); err != nil {
+func (m *Member) pkiStep(ctx context.Context, r controller.Runtime, _ *slog.Logger) error {
+	root, err := reconcile.Get[*secrets.EtcdRootSecrets](ctx, r, "etcd")
+	if err != nil {
 		return err
 	}
-	if err := c.chown(c.pkiDir, layout.EtcdUID, layout.EtcdUID); err != nil {
+	certs, err := reconcile.Get[*secrets.EtcdSecrets](ctx, r, "etcd")
+	if err != nil {
+		return err
+	}
+	if root == nil || certs == nil {
+		return reconcile.ErrKeep
+	}
+	if err := m.writePKI(*root.TypedSpec(), *certs.TypedSpec()); err != nil {
+		return fmt.Errorf("write etcd's certificates: %w", err)
+	}
+	return reconcile.Put(ctx, r, etcd.NewPKIStatus(PKIStatusID), etcd.PKIStatusSpec{Ready: true, Version: certs.Metadata().Version().String()})
+}
+
+func (m *Member) writePKI(root secrets.EtcdRootSecretsSpec, certs secrets.EtcdSecretsSpec) error {
+	if err := os.MkdirAll(m.pkiDir, 0o700); err != nil {
+		return err
+	}
+	if err := m.chown(m.pkiDir, layout.EtcdUID, layout.EtcdUID); err != nil {
 		return err
 	}
 	for name, content := range map[string][]byte{
@@ -236,7 +187,7 @@ func (c *pkiController) writePKI(root secrets.EtcdRootSecretsSpec, certs secrets
 		fileServer + ".crt": certs.Etcd.Crt, fileServer + ".key": certs.Etcd.Key,
 		filePeer + ".crt": certs.EtcdPeer.Crt, filePeer + ".key": certs.EtcdPeer.Key,
 	} {
-		if err := c.writeFile(filepath.Join(c.pkiDir, name), content); err != nil {
+		if err := m.writeFile(filepath.Join(m.pkiDir, name), content); err != nil {
 			return err
 		}
 	}
@@ -244,7 +195,7 @@ func (c *pkiController) writePKI(root secrets.EtcdRootSecretsSpec, certs secrets
 }
 
 // writeFile replaces a file at once; one that is as it should be stays.
-func (c *pkiController) writeFile(path string, content []byte) error {
+func (m *Member) writeFile(path string, content []byte) error {
 	if have, err := os.ReadFile(path); err == nil && bytes.Equal(have, content) {
 		return nil
 	}
@@ -252,53 +203,28 @@ func (c *pkiController) writeFile(path string, content []byte) error {
 	if err := os.WriteFile(temp, content, 0o400); err != nil {
 		return err
 	}
-	return errors.Join(c.chown(temp, layout.EtcdUID, layout.EtcdUID), os.Rename(temp, path))
+	return errors.Join(m.chown(temp, layout.EtcdUID, layout.EtcdUID), os.Rename(temp, path))
 }
 
-// memberController tells which member this node is.
-type memberController struct{ *Member }
-
-func (*memberController) Name() string { return "etcd.MemberController" }
-
-func (*memberController) Inputs() []controller.Input {
-	return []controller.Input{{Namespace: v1alpha1.Namespace, Type: v1alpha1.ServiceType, Kind: controller.InputWeak}}
-}
-
-func (*memberController) Outputs() []controller.Output {
-	return []controller.Output{{Type: etcd.EtcdMemberType, Kind: controller.OutputExclusive}}
-}
-
-func (c *memberController) Run(ctx context.Context, r controller.Runtime, _ *zap.Logger) error {
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-r.EventCh():
-		}
-		svc, err := safe.ReaderGetByID[*v1alpha1.Service](ctx, r, ServiceID)
-		if state.IsNotFoundError(err) || (err == nil && !svc.TypedSpec().Healthy) {
-			continue
-		} else if err != nil {
-			return err
-		}
-		id, err := c.localID(ctx)
-		if err != nil {
-			return err
-		}
-		if err := safe.WriterModify(ctx, r, etcd.NewEtcdMember(MemberID), func(res *etcd.EtcdMember) error {
-			res.TypedSpec().MemberID = fmt.Sprintf("%016x", id)
-			return nil
-		}); err != nil {
-			return err
-		}
-		r.ResetRestartBackoff()
+func (m *Member) memberStep(ctx context.Context, r controller.Runtime, _ *slog.Logger) error {
+	svc, err := reconcile.Get[*v1alpha1.Service](ctx, r, ServiceID)
+	if err != nil {
+		return err
 	}
+	if svc == nil || !svc.TypedSpec().Healthy {
+		return reconcile.ErrKeep
+	}
+	id, err := m.localID(ctx)
+	if err != nil {
+		return err
+	}
+	return reconcile.Put(ctx, r, etcd.NewEtcdMember(MemberID), etcd.EtcdMemberSpec{MemberID: fmt.Sprintf("%016x", id)})
 }
 
-func (c *memberController) localID(ctx context.Context) (uint64, error) {
+func (m *Member) localID(ctx context.Context) (uint64, error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	client, err := c.Client(ctx)
+	client, err := m.Client(ctx)
 	if err != nil {
 		return 0, err
 	}

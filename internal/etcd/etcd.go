@@ -29,8 +29,8 @@ import (
 	"go.uber.org/zap"
 
 	"talos/config"
+	"talos/internal/configstore/active"
 	"talos/internal/layout"
-	configres "talos/internal/resources/config"
 	"talos/internal/resources/etcd"
 	"talos/internal/resources/secrets"
 	"talos/internal/service"
@@ -148,14 +148,10 @@ func (m *Member) Bootstrap(ctx context.Context) error {
 
 // config is the machine configuration in force.
 func (m *Member) config(ctx context.Context) (*config.Config, error) {
-	res, err := safe.StateGetByID[*configres.MachineConfig](ctx, m.st, configres.ActiveID)
-	if state.IsNotFoundError(err) {
+	cfg, err := active.Config(ctx, m.st)
+	if err == nil && cfg == nil {
 		return nil, ErrNoConfiguration
 	}
-	if err != nil {
-		return nil, err
-	}
-	cfg, _, err := config.Load("machine configuration", res.TypedSpec().Document)
 	return cfg, err
 }
 

@@ -18,14 +18,15 @@ import (
 	"github.com/cosi-project/runtime/pkg/state"
 	"golang.org/x/sys/unix"
 
+	"talos/internal/configstore/active"
 	"talos/internal/kube/controlplane"
 	"talos/internal/kube/csr"
 	"talos/internal/kube/kubelet"
 	"talos/internal/kube/localapi"
 	"talos/internal/kube/manifest"
 	"talos/internal/kube/node"
-	"talos/internal/kube/reconcile"
 	"talos/internal/linux/caps"
+	"talos/internal/reconcile"
 	"talos/internal/resources/secrets"
 	"talos/internal/service"
 )
@@ -68,7 +69,7 @@ func Controllers(o Options) []controller.Controller {
 // KubeletService is the kubelet as a service.
 func KubeletService(st state.State) service.Definition {
 	return kubelet.Service(st, surroundings(), func(ctx context.Context, st state.State) (string, error) {
-		cfg, err := reconcile.Config(ctx, st)
+		cfg, err := active.Config(ctx, st)
 		if err != nil || cfg == nil {
 			return "", errors.Join(err, errNoConfig)
 		}
@@ -96,7 +97,7 @@ func surroundings() kubelet.Surroundings {
 }
 
 func localServer(ctx context.Context, r controller.Reader) (string, error) {
-	cfg, err := reconcile.Config(ctx, r)
+	cfg, err := active.Config(ctx, r)
 	if err != nil || cfg == nil {
 		return "", err
 	}
@@ -113,7 +114,7 @@ func kubeconfig(ctx context.Context, r controller.Reader) ([]byte, error) {
 	if sec != nil && sec.TypedSpec().LocalhostAdminKubeconfig != "" {
 		return []byte(sec.TypedSpec().LocalhostAdminKubeconfig), nil
 	}
-	cfg, err := reconcile.Config(ctx, r)
+	cfg, err := active.Config(ctx, r)
 	if err != nil || cfg == nil || cfg.IsControlPlane() {
 		return nil, err
 	}

@@ -9,7 +9,7 @@ import (
 	"github.com/cosi-project/runtime/pkg/controller"
 
 	"talos/internal/kube/controlplane"
-	"talos/internal/kube/reconcile"
+	"talos/internal/reconcile"
 	"talos/internal/resources/k8s"
 	"talos/internal/resources/v1alpha1"
 )

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/base32"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -25,12 +26,12 @@ import (
 // etcSpecs says what is in /etc/{hostname,hosts,resolv.conf}.
 func etcSpecs(o Options) controller.Controller {
 	c := &reconcile.Controller{ID: "network.EtcFileController", Log: o.Log}
-	c.Reads = []controller.Input{
-		reconcile.Input(network.Namespace, network.HostnameStatusType), reconcile.Input(network.Namespace, network.ResolverStatusType),
-		reconcile.Input(network.Namespace, network.NodeAddressType), reconcile.Input(network.Namespace, network.StaticHostType),
+	c.In = []controller.Input{
+		reconcile.Input[*network.HostnameStatus](), reconcile.Input[*network.ResolverStatus](),
+		reconcile.Input[*network.NodeAddress](), reconcile.Input[*network.StaticHost](),
 	}
-	c.Makes = reconcile.Shared(files.EtcFileSpecType)
-	c.Do = func(ctx context.Context, r controller.Runtime) error {
+	c.Shared = []resource.Type{files.EtcFileSpecType}
+	c.Step = func(ctx context.Context, r controller.Runtime, _ *slog.Logger) error {
 		var in etcInput
 		name, err := get[*network.HostnameStatus](ctx, r, network.NewHostnameStatus(network.HostnameID))
 		if err != nil {
@@ -168,8 +169,8 @@ func writeFile(path string, contents []byte, mode os.FileMode) error {
 // as STATE does, where nobody else gives it a name.
 func defaultHostname(o Options) controller.Controller {
 	c := &reconcile.Controller{ID: "network.DefaultHostnameController", Log: o.Log}
-	c.Makes = reconcile.Shared(network.HostnameSpecType)
-	c.Do = func(ctx context.Context, r controller.Runtime) error {
+	c.Shared = []resource.Type{network.HostnameSpecType}
+	c.Step = func(ctx context.Context, r controller.Runtime, _ *slog.Logger) error {
 		id, err := os.ReadFile(filepath.Join(o.EtcDir, "machine-id"))
 		if err != nil {
 			return fmt.Errorf("default host name: %w", err)

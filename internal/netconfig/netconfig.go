@@ -23,10 +23,9 @@ import (
 	"github.com/cosi-project/runtime/pkg/state"
 	"golang.org/x/sys/unix"
 
-	"talos/config"
+	"talos/internal/configstore/active"
 	"talos/internal/layout"
 	"talos/internal/reconcile"
-	configres "talos/internal/resources/config"
 	"talos/internal/resources/files"
 	"talos/internal/resources/network"
 )
@@ -106,12 +105,10 @@ func (out specs) write(ctx context.Context, r controller.Runtime, owner string) 
 // specController writes what the configuration wants, and the defaults.
 func specController(o Options) controller.Controller {
 	c := &reconcile.Controller{ID: "network.ConfigController", Log: o.Log}
-	c.Reads = []controller.Input{
-		reconcile.Input(configres.Namespace, configres.MachineConfigType), reconcile.Input(network.Namespace, network.LinkStatusType),
-	}
-	c.Makes = reconcile.Shared(append([]resource.Type{network.StaticHostType}, specTypes...)...)
-	c.Do = func(ctx context.Context, r controller.Runtime) error {
-		cfg, err := machineConfig(ctx, r)
+	c.In = []controller.Input{active.Input(), reconcile.Input[*network.LinkStatus]()}
+	c.Shared = append([]resource.Type{network.StaticHostType}, specTypes...)
+	c.Step = func(ctx context.Context, r controller.Runtime, _ *slog.Logger) error {
+		cfg, err := active.Config(ctx, r)
 		if err != nil {
 			return err
 		}
@@ -135,28 +132,12 @@ func specController(o Options) controller.Controller {
 	return c
 }
 
-// machineConfig reads the configuration in force; nil while there is none.
-func machineConfig(ctx context.Context, r controller.Reader) (*config.Config, error) {
-	mc, err := safe.ReaderGet[*configres.MachineConfig](ctx, r, configres.NewMachineConfig(configres.ActiveID).Metadata())
-	if state.IsNotFoundError(err) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	cfg, _, err := config.Load("machine configuration", mc.TypedSpec().Document)
-	if err != nil {
-		return nil, fmt.Errorf("decode the machine configuration: %w", err)
-	}
-	return cfg, nil
-}
-
 // platformController writes what the kernel's command line and the platform
 // say. Neither changes while the machine runs.
 func platformController(o Options) controller.Controller {
 	c := &reconcile.Controller{ID: "network.PlatformController", Log: o.Log}
-	c.Makes = reconcile.Shared(specTypes...)
-	c.Do = func(ctx context.Context, r controller.Runtime) error {
+	c.Shared = specTypes
+	c.Step = func(ctx context.Context, r controller.Runtime, _ *slog.Logger) error {
 		want, problems := cmdline(o.Cmdline)
 		for _, p := range problems {
 			o.Log.Warn("part of the kernel's command line is left out", "err", p)
@@ -176,9 +157,9 @@ func platformController(o Options) controller.Controller {
 // hostnameController gives the host name to the kernel.
 func hostnameController(o Options) controller.Controller {
 	c := &reconcile.Controller{ID: "network.HostnameController", Log: o.Log}
-	c.Reads = []controller.Input{reconcile.Input(network.Namespace, network.HostnameStatusType)}
+	c.In = []controller.Input{reconcile.Input[*network.HostnameStatus]()}
 	current := ""
-	c.Do = func(ctx context.Context, r controller.Runtime) error {
+	c.Step = func(ctx context.Context, r controller.Runtime, _ *slog.Logger) error {
 		name, err := safe.ReaderGet[*network.HostnameStatus](ctx, r, network.NewHostnameStatus(network.HostnameID).Metadata())
 		if state.IsNotFoundError(err) {
 			return nil
@@ -203,9 +184,9 @@ func hostnameController(o Options) controller.Controller {
 // etcFiles writes what EtcFileSpecs say, and says so.
 func etcFiles(o Options) controller.Controller {
 	c := &reconcile.Controller{ID: "files.EtcFileController", Log: o.Log}
-	c.Reads = []controller.Input{reconcile.Input(files.Namespace, files.EtcFileSpecType)}
-	c.Makes = reconcile.Shared(files.EtcFileStatusType)
-	c.Do = func(ctx context.Context, r controller.Runtime) error {
+	c.In = []controller.Input{reconcile.Input[*files.EtcFileSpec]()}
+	c.Shared = []resource.Type{files.EtcFileStatusType}
+	c.Step = func(ctx context.Context, r controller.Runtime, _ *slog.Logger) error {
 		list, err := safe.ReaderList[*files.EtcFileSpec](ctx, r, files.NewEtcFileSpec("").Metadata())
 		if err != nil {
 			return err

@@ -18,8 +18,8 @@ import (
 // what is there, the status controllers tell.
 func appliers(log *slog.Logger, kernel *rtnl.Monitor) []controller.Controller {
 	links := &reconcile.Controller{ID: "network.LinkSpecController", Log: log, Ticks: kernel.Subscribe(rtnl.KindLink)}
-	links.Reads = []controller.Input{reconcile.Input(network.Namespace, network.LinkSpecType)}
-	links.Do = func(ctx context.Context, r controller.Runtime) error {
+	links.In = []controller.Input{reconcile.Input[*network.LinkSpec]()}
+	links.Step = func(ctx context.Context, r controller.Runtime, _ *slog.Logger) error {
 		want, err := reconcile.Specs[*network.LinkSpec](ctx, r, network.NewLinkSpec(network.Namespace, "").Metadata())
 		if err != nil {
 			return err
@@ -32,8 +32,8 @@ func appliers(log *slog.Logger, kernel *rtnl.Monitor) []controller.Controller {
 	}
 
 	addresses := &reconcile.Controller{ID: "network.AddressSpecController", Log: log, Ticks: kernel.Subscribe(rtnl.KindLink | rtnl.KindAddress)}
-	addresses.Reads = []controller.Input{reconcile.Input(network.Namespace, network.AddressSpecType)}
-	addresses.Do = func(ctx context.Context, r controller.Runtime) error {
+	addresses.In = []controller.Input{reconcile.Input[*network.AddressSpec]()}
+	addresses.Step = func(ctx context.Context, r controller.Runtime, _ *slog.Logger) error {
 		want, err := reconcile.Specs[*network.AddressSpec](ctx, r, network.NewAddressSpec(network.Namespace, "").Metadata())
 		if err != nil {
 			return err
@@ -46,8 +46,8 @@ func appliers(log *slog.Logger, kernel *rtnl.Monitor) []controller.Controller {
 	}
 
 	routes := &reconcile.Controller{ID: "network.RouteSpecController", Log: log, Ticks: kernel.Subscribe(rtnl.KindAll)}
-	routes.Reads = []controller.Input{reconcile.Input(network.Namespace, network.RouteSpecType)}
-	routes.Do = func(ctx context.Context, r controller.Runtime) error {
+	routes.In = []controller.Input{reconcile.Input[*network.RouteSpec]()}
+	routes.Step = func(ctx context.Context, r controller.Runtime, _ *slog.Logger) error {
 		want, err := reconcile.Specs[*network.RouteSpec](ctx, r, network.NewRouteSpec(network.Namespace, "").Metadata())
 		if err != nil {
 			return err

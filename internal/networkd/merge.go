@@ -17,10 +17,10 @@ func merger[R reconcile.Resource[S], S any](log *slog.Logger, name string, make 
 	kind := make(network.ConfigNamespace, "").Metadata()
 	c := &reconcile.Controller{
 		ID: "network." + name, Log: log,
-		Reads: []controller.Input{reconcile.Input(network.ConfigNamespace, kind.Type())},
-		Makes: reconcile.Shared(kind.Type()),
+		In:     []controller.Input{reconcile.InputIn[R](network.ConfigNamespace)},
+		Shared: []resource.Type{kind.Type()},
 	}
-	c.Do = func(ctx context.Context, r controller.Runtime) error {
+	c.Step = func(ctx context.Context, r controller.Runtime, _ *slog.Logger) error {
 		layers, err := reconcile.Specs[R, S](ctx, r, kind)
 		if err != nil {
 			return err
@@ -48,10 +48,10 @@ func settler[R reconcile.Resource[S], Q reconcile.Resource[T], S, T any](log *sl
 	kind := from(network.Namespace, "").Metadata()
 	c := &reconcile.Controller{
 		ID: "network." + name, Log: log,
-		Reads: []controller.Input{reconcile.Input(network.Namespace, kind.Type())},
-		Makes: reconcile.Shared(to("").Metadata().Type()),
+		In:     []controller.Input{reconcile.InputIn[R](network.Namespace)},
+		Shared: []resource.Type{to("").Metadata().Type()},
 	}
-	c.Do = func(ctx context.Context, r controller.Runtime) error {
+	c.Step = func(ctx context.Context, r controller.Runtime, _ *slog.Logger) error {
 		list, err := reconcile.Specs[R, S](ctx, r, kind)
 		if err != nil {
 			return err

@@ -91,7 +91,7 @@ func control(ctx context.Context, st state.State, log *slog.Logger) error {
 	all = append(all, mergers(log)...)
 	all = append(all, settlers(log)...)
 	all = append(all, appliers(log, kernel)...)
-	all = append(all, newOperators(log))
+	all = append(all, operatorController(log))
 	for _, c := range all {
 		if err := engine.RegisterController(c); err != nil {
 			return fmt.Errorf("register %s: %w", c.Name(), err)

@@ -10,13 +10,11 @@ import (
 	"reflect"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/cosi-project/runtime/pkg/controller"
 	"github.com/cosi-project/runtime/pkg/resource"
 	"github.com/cosi-project/runtime/pkg/safe"
 	"github.com/cosi-project/runtime/pkg/state"
-	"go.uber.org/zap"
 
 	"talos/internal/networkd/dhcp"
 	"talos/internal/reconcile"
@@ -27,6 +25,8 @@ import (
 // lease outlives this process.
 const leaseAnnotation = "networkd.talos.dev/lease"
 
+const operatorsName = "network.OperatorSpecController"
+
 // defaultMetric is what routes of a lease get when the operator's spec says nothing.
 const defaultMetric = 1024
 
@@ -35,8 +35,11 @@ const defaultMetric = 1024
 type operators struct {
 	log     *slog.Logger
 	running map[resource.ID]*operator // by id of the OperatorSpec, dhcp4/eth0
-	results chan result
 	wg      sync.WaitGroup
+	ticks   chan struct{} // capacity 1: there are results
+
+	mu      sync.Mutex // guards results
+	results []result
 }
 
 type operator struct {
@@ -54,55 +57,55 @@ type result struct {
 	lease *dhcp.Held
 }
 
-func newOperators(log *slog.Logger) *operators {
-	return &operators{log: log, running: map[resource.ID]*operator{}, results: make(chan result)}
-}
-
-// Name of the controller.
-func (c *operators) Name() string { return "network.OperatorSpecController" }
-
-// Inputs of the controller.
-func (c *operators) Inputs() []controller.Input {
-	return []controller.Input{reconcile.Input(network.Namespace, network.OperatorSpecType), reconcile.Input(network.Namespace, network.LinkStatusType)}
-}
-
-// Outputs of the controller.
-func (c *operators) Outputs() []controller.Output {
-	return reconcile.Shared(network.AddressSpecType, network.RouteSpecType, network.LinkSpecType, network.ResolverSpecType,
-		network.HostnameSpecType, network.TimeServerSpecType)
-}
-
-// Run keeps a client running for each spec until ctx ends; the leases stay.
-func (c *operators) Run(ctx context.Context, r controller.Runtime, _ *zap.Logger) error {
-	ctx, stop := context.WithCancel(ctx)
-	defer func() {
-		stop()
-		c.wg.Wait()
-		clear(c.running)
-	}()
-	timer := time.NewTimer(reconcile.Resync)
-	defer timer.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case res := <-c.results:
-			if op := c.running[res.id]; op == res.from { // not of one that was stopped meanwhile
-				op.known, op.lease = true, res.lease
-			}
-		case <-r.EventCh():
-		case <-timer.C:
-		}
-		next := reconcile.Resync
-		if err := c.reconcile(ctx, r); err != nil && ctx.Err() == nil {
-			c.log.Warn("operators are not as wanted", "err", err)
-			next = reconcile.Retry
-		}
-		timer.Reset(next)
+func operatorController(log *slog.Logger) controller.Controller {
+	o := &operators{log: log, running: map[resource.ID]*operator{}, ticks: make(chan struct{}, 1)}
+	return &reconcile.Controller{
+		ID: operatorsName, Log: log, Ticks: o.ticks, Step: o.step, Close: o.close,
+		In: []controller.Input{reconcile.Input[*network.OperatorSpec](), reconcile.Input[*network.LinkStatus]()},
+		Shared: []resource.Type{
+			network.AddressSpecType, network.RouteSpecType, network.LinkSpecType, network.ResolverSpecType,
+			network.HostnameSpecType, network.TimeServerSpecType,
+		},
 	}
 }
 
-func (c *operators) reconcile(ctx context.Context, r controller.Runtime) error {
+// close ends the clients; the leases stay.
+func (c *operators) close() {
+	for _, op := range c.running {
+		if op.stop != nil {
+			op.stop()
+		}
+	}
+	c.wg.Wait()
+	clear(c.running)
+}
+
+// report hands a result to the next step.
+func (c *operators) report(res result) {
+	c.mu.Lock()
+	c.results = append(c.results, res)
+	c.mu.Unlock()
+	select {
+	case c.ticks <- struct{}{}:
+	default:
+	}
+}
+
+// collect takes what the clients reported.
+func (c *operators) collect() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, res := range c.results {
+		if op := c.running[res.id]; op == res.from { // not of one that was stopped meanwhile
+			op.known, op.lease = true, res.lease
+		}
+	}
+	c.results = nil
+}
+
+// step keeps a client running for each spec.
+func (c *operators) step(ctx context.Context, r controller.Runtime, _ *slog.Logger) error {
+	c.collect()
 	list, err := safe.ReaderList[*network.OperatorSpec](ctx, r, network.NewOperatorSpec(network.Namespace, "").Metadata())
 	if err != nil {
 		return err
@@ -168,10 +171,7 @@ func (c *operators) tend(ctx context.Context, r controller.Runtime, id resource.
 func (c *operators) start(ctx context.Context, id resource.ID, op *operator, known *dhcp.Held) {
 	ctx, op.stop = context.WithCancel(ctx)
 	client := &dhcp.Client{Link: op.spec.LinkName, Log: c.log, Known: known, Wake: op.wake, Report: func(lease *dhcp.Held) {
-		select {
-		case c.results <- result{id: id, from: op, lease: lease}:
-		case <-ctx.Done():
-		}
+		c.report(result{id: id, from: op, lease: lease})
 	}}
 	c.wg.Go(func() { client.Run(ctx) })
 }
@@ -184,7 +184,7 @@ func (c *operators) resume(ctx context.Context, r controller.Runtime, id resourc
 	}
 	for item := range list.All() {
 		text, ok := item.Metadata().Annotations().Get(leaseAnnotation)
-		if !ok || item.Metadata().Owner() != c.Name() || !strings.HasPrefix(item.Metadata().ID(), prefix(id)) {
+		if !ok || item.Metadata().Owner() != operatorsName || !strings.HasPrefix(item.Metadata().ID(), prefix(id)) {
 			continue
 		}
 		var saved dhcp.Resume
@@ -277,22 +277,22 @@ func (c *operators) publish(ctx context.Context, r controller.Runtime) error {
 	}
 	in := network.ConfigNamespace
 	// Routes and MTU before the address: then all is there when the address says so.
-	if err := reconcile.Output(ctx, r, c.Name(), func(id resource.ID) *network.RouteSpec { return network.NewRouteSpec(in, id) }, g.routes, keep); err != nil {
+	if err := reconcile.Output(ctx, r, operatorsName, func(id resource.ID) *network.RouteSpec { return network.NewRouteSpec(in, id) }, g.routes, keep); err != nil {
 		return err
 	}
-	if err := reconcile.Output(ctx, r, c.Name(), func(id resource.ID) *network.LinkSpec { return network.NewLinkSpec(in, id) }, g.links, keep); err != nil {
+	if err := reconcile.Output(ctx, r, operatorsName, func(id resource.ID) *network.LinkSpec { return network.NewLinkSpec(in, id) }, g.links, keep); err != nil {
 		return err
 	}
-	if err := reconcile.Output(ctx, r, c.Name(), func(id resource.ID) *network.ResolverSpec { return network.NewResolverSpec(in, id) }, g.resolvers, keep); err != nil {
+	if err := reconcile.Output(ctx, r, operatorsName, func(id resource.ID) *network.ResolverSpec { return network.NewResolverSpec(in, id) }, g.resolvers, keep); err != nil {
 		return err
 	}
-	if err := reconcile.Output(ctx, r, c.Name(), func(id resource.ID) *network.HostnameSpec { return network.NewHostnameSpec(in, id) }, g.hostnames, keep); err != nil {
+	if err := reconcile.Output(ctx, r, operatorsName, func(id resource.ID) *network.HostnameSpec { return network.NewHostnameSpec(in, id) }, g.hostnames, keep); err != nil {
 		return err
 	}
-	if err := reconcile.Output(ctx, r, c.Name(), func(id resource.ID) *network.TimeServerSpec { return network.NewTimeServerSpec(in, id) }, g.timeServers, keep); err != nil {
+	if err := reconcile.Output(ctx, r, operatorsName, func(id resource.ID) *network.TimeServerSpec { return network.NewTimeServerSpec(in, id) }, g.timeServers, keep); err != nil {
 		return err
 	}
-	if err := reconcile.Output(ctx, r, c.Name(), func(id resource.ID) *network.AddressSpec { return network.NewAddressSpec(in, id) }, g.addresses, keep); err != nil {
+	if err := reconcile.Output(ctx, r, operatorsName, func(id resource.ID) *network.AddressSpec { return network.NewAddressSpec(in, id) }, g.addresses, keep); err != nil {
 		return err
 	}
 	return c.remember(ctx, r)

@@ -20,8 +20,8 @@ import (
 // statuses tell what the kernel has.
 func statuses(log *slog.Logger, kernel *rtnl.Monitor) []controller.Controller {
 	links := &reconcile.Controller{ID: "network.LinkStatusController", Log: log, Ticks: kernel.Subscribe(rtnl.KindLink)}
-	links.Makes = reconcile.Shared(network.LinkStatusType, network.HardwareAddressType)
-	links.Do = func(ctx context.Context, r controller.Runtime) error {
+	links.Shared = []resource.Type{network.LinkStatusType, network.HardwareAddressType}
+	links.Step = func(ctx context.Context, r controller.Runtime, _ *slog.Logger) error {
 		have, err := rtnl.Links()
 		if err != nil {
 			return err
@@ -37,8 +37,8 @@ func statuses(log *slog.Logger, kernel *rtnl.Monitor) []controller.Controller {
 	}
 
 	addresses := &reconcile.Controller{ID: "network.AddressStatusController", Log: log, Ticks: kernel.Subscribe(rtnl.KindLink | rtnl.KindAddress)}
-	addresses.Makes = reconcile.Shared(network.AddressStatusType)
-	addresses.Do = func(ctx context.Context, r controller.Runtime) error {
+	addresses.Shared = []resource.Type{network.AddressStatusType}
+	addresses.Step = func(ctx context.Context, r controller.Runtime, _ *slog.Logger) error {
 		links, have, err := linksAnd(rtnl.Addresses)
 		if err != nil {
 			return err
@@ -47,8 +47,8 @@ func statuses(log *slog.Logger, kernel *rtnl.Monitor) []controller.Controller {
 	}
 
 	routes := &reconcile.Controller{ID: "network.RouteStatusController", Log: log, Ticks: kernel.Subscribe(rtnl.KindLink | rtnl.KindRoute)}
-	routes.Makes = reconcile.Shared(network.RouteStatusType)
-	routes.Do = func(ctx context.Context, r controller.Runtime) error {
+	routes.Shared = []resource.Type{network.RouteStatusType}
+	routes.Step = func(ctx context.Context, r controller.Runtime, _ *slog.Logger) error {
 		links, have, err := linksAnd(rtnl.Routes)
 		if err != nil {
 			return err
@@ -123,9 +123,9 @@ func routeStatuses(links []rtnl.Link, have []rtnl.Route) map[resource.ID]network
 // those of hardware and those that specs name; the pod network's are neither.
 func nodeAddresses(log *slog.Logger, kernel *rtnl.Monitor) controller.Controller {
 	c := &reconcile.Controller{ID: "network.NodeAddressController", Log: log, Ticks: kernel.Subscribe(rtnl.KindAll)}
-	c.Reads = []controller.Input{reconcile.Input(network.Namespace, network.LinkSpecType)}
-	c.Makes = reconcile.Shared(network.NodeAddressType)
-	c.Do = func(ctx context.Context, r controller.Runtime) error {
+	c.In = []controller.Input{reconcile.Input[*network.LinkSpec]()}
+	c.Shared = []resource.Type{network.NodeAddressType}
+	c.Step = func(ctx context.Context, r controller.Runtime, _ *slog.Logger) error {
 		named, err := reconcile.Specs[*network.LinkSpec](ctx, r, network.NewLinkSpec(network.Namespace, "").Metadata())
 		if err != nil {
 			return err
@@ -165,12 +165,12 @@ func nodeAddresses(log *slog.Logger, kernel *rtnl.Monitor) controller.Controller
 // summary tells what others wait for.
 func summary(log *slog.Logger, kernel *rtnl.Monitor) controller.Controller {
 	c := &reconcile.Controller{ID: "network.StatusController", Log: log, Ticks: kernel.Subscribe(rtnl.KindRoute)}
-	c.Reads = []controller.Input{
-		reconcile.Input(network.Namespace, network.NodeAddressType), reconcile.Input(network.Namespace, network.HostnameStatusType),
-		reconcile.Input(files.Namespace, files.EtcFileStatusType),
+	c.In = []controller.Input{
+		reconcile.Input[*network.NodeAddress](), reconcile.Input[*network.HostnameStatus](),
+		reconcile.Input[*files.EtcFileStatus](),
 	}
-	c.Makes = reconcile.Shared(network.NetworkStatusType)
-	c.Do = func(ctx context.Context, r controller.Runtime) error {
+	c.Shared = []resource.Type{network.NetworkStatusType}
+	c.Step = func(ctx context.Context, r controller.Runtime, _ *slog.Logger) error {
 		routes, err := rtnl.Routes()
 		if err != nil {
 			return err

@@ -1,83 +1,135 @@
-// Package reconcile is the usual shape of a controller: compare what is wanted
+// Package reconcile is the shape that controllers share: compare what is wanted
 // with what is there, correct it, write down what came of it; and do so again
 // with every change.
 //
-// It owns loop, retry and the writing of resources that differ, not what is
-// compared. A Controller is run by one runtime at a time.
+// It owns the loop with its retries, the writing and taking away of resources,
+// and work that lasts longer than a step (Task); it leaves alone what is
+// compared. A Controller is run by one runtime at a time; a Task is used by
+// the steps of one Controller only. Everything else may be used concurrently.
 package reconcile
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
-	"reflect"
-	"slices"
 	"time"
 
 	"github.com/cosi-project/runtime/pkg/controller"
 	"github.com/cosi-project/runtime/pkg/controller/generic"
 	"github.com/cosi-project/runtime/pkg/resource"
 	"github.com/cosi-project/runtime/pkg/safe"
-	"github.com/cosi-project/runtime/pkg/state"
+	"github.com/siderolabs/gen/optional"
 	"go.uber.org/zap"
 )
 
 // Times of the loop.
 const (
-	Resync = 5 * time.Minute // for a change that no event told of
-	Retry  = time.Second     // after an error
-	settle = 10 * time.Millisecond
+	Resync = 5 * time.Minute        // for a change that no event told of
+	settle = 10 * time.Millisecond  // changes outside the store come in groups
+	retry  = 500 * time.Millisecond // after an error, then half as long again each time
+	tired  = 10 * time.Second       // the longest pause after an error
 )
 
-// Controller compares and corrects: with every change of its inputs, of
-// what Ticks tells of, and after a while in any case. An error is logged, once
-// while it stays the same, and tried again.
+// ErrKeep is what a step returns, bare or wrapped with the reason, when it
+// cannot say now what should exist: its outputs stay as they are, and the next
+// event is waited for.
+var ErrKeep = errors.New("outputs stay as they are")
+
+// Controller is a controller of the store's runtime made of one step, which is
+// taken with every change of its inputs, with every tick, and every Resync.
 type Controller struct {
-	ID    string // such as network.LinkSpecController
-	Reads []controller.Input
-	Makes []controller.Output
-	Ticks <-chan struct{} // something outside the store changed; may be nil
-	Log   *slog.Logger
-	Do    func(context.Context, controller.Runtime) error
+	ID  string // such as network.LinkSpecController
+	Log *slog.Logger
+	// In are the resources whose change leads to a step.
+	In []controller.Input
+	// Out are the types that this controller alone writes. A step writes every
+	// one that should exist; what it did not write is taken away after it.
+	Out []resource.Kind
+	// Shared are types that others write as well; see Output.
+	Shared []resource.Type
+	// Ticks, if set, tells that something outside the store changed.
+	Ticks <-chan struct{}
+	// Step makes things as they should be. An error is logged, once while it
+	// stays the same, and leads to another step, ever later.
+	Step func(ctx context.Context, r controller.Runtime, log *slog.Logger) error
+	// Close, if set, ends what steps left running.
+	Close func()
 }
 
-// Name of the controller.
+// Name is the controller's name.
 func (c *Controller) Name() string { return c.ID }
 
-// Inputs of the controller.
-func (c *Controller) Inputs() []controller.Input { return slices.Clone(c.Reads) }
+// Inputs are the resources whose change leads to a step.
+func (c *Controller) Inputs() []controller.Input { return c.In }
 
-// Outputs of the controller.
-func (c *Controller) Outputs() []controller.Output { return slices.Clone(c.Makes) }
+// Outputs are the types that the controller writes.
+func (c *Controller) Outputs() []controller.Output {
+	var out []controller.Output
+	for _, kind := range c.Out {
+		out = append(out, controller.Output{Type: kind.Type(), Kind: controller.OutputExclusive})
+	}
+	for _, kind := range c.Shared {
+		out = append(out, controller.Output{Type: kind, Kind: controller.OutputShared})
+	}
+	return out
+}
 
-// Run reconciles until ctx ends. What was made stays.
+// Run takes steps until ctx ends. What was made stays.
 func (c *Controller) Run(ctx context.Context, r controller.Runtime, _ *zap.Logger) error {
+	if c.Close != nil {
+		defer c.Close()
+	}
+	log := c.Log.With("controller", c.ID)
 	timer := time.NewTimer(Resync)
 	defer timer.Stop()
-	last := ""
+	pause, last := retry, ""
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-r.EventCh():
 		case <-c.Ticks:
-			sleep(ctx, settle) // changes come in groups
+			sleep(ctx, settle)
 		case <-timer.C:
 		}
 		next := Resync
-		if err := c.Do(ctx, r); err != nil && ctx.Err() == nil {
-			if err.Error() != last {
-				c.Log.Warn("not as wanted", "controller", c.ID, "err", err)
+		if err := c.step(ctx, r, log); err == nil {
+			pause, last = retry, ""
+		} else if ctx.Err() == nil {
+			if text := err.Error(); text != last {
+				log.Warn("not as wanted", "err", err)
+				last = text
 			}
-			last, next = err.Error(), Retry
-		} else {
-			last = ""
+			next, pause = pause, min(pause*3/2, tired)
 		}
 		timer.Reset(next)
 	}
+}
+
+// step takes one step and takes away the outputs that it did not write.
+func (c *Controller) step(ctx context.Context, r controller.Runtime, log *slog.Logger) error {
+	if len(c.Out) == 0 {
+		return kept(c.Step(ctx, r, log), log)
+	}
+	r.StartTrackingOutputs()
+	if err := c.Step(ctx, r, log); err != nil {
+		// Of no type: this ends the tracking and removes nothing.
+		return errors.Join(kept(err, log), r.CleanupOutputs(ctx))
+	}
+	if err := r.CleanupOutputs(ctx, c.Out...); err != nil {
+		return fmt.Errorf("remove stale outputs: %w", err)
+	}
+	return nil
+}
+
+// kept is nil for a step that only waits.
+func kept(err error, log *slog.Logger) error {
+	if errors.Is(err, ErrKeep) {
+		log.Debug("outputs stay", "why", err)
+		return nil
+	}
+	return err
 }
 
 func sleep(ctx context.Context, d time.Duration) {
@@ -87,85 +139,28 @@ func sleep(ctx context.Context, d time.Duration) {
 	}
 }
 
-// Resource is a typed resource with spec S.
-type Resource[S any] interface {
-	generic.ResourceWithRD
-	TypedSpec() *S
+// Input watches every resource of a type, in the type's own namespace.
+func Input[R generic.ResourceWithRD]() controller.Input {
+	return safe.Input[R](controller.InputWeak)
 }
 
-// Input is a weak input of all resources of a type.
-func Input(ns resource.Namespace, kind resource.Type) controller.Input {
-	return controller.Input{Namespace: ns, Type: kind, Kind: controller.InputWeak}
+// InputIn watches every resource of a type in another namespace.
+func InputIn[R generic.ResourceWithRD](ns resource.Namespace) controller.Input {
+	in := Input[R]()
+	in.Namespace = ns
+	return in
 }
 
-// Shared lists outputs that other controllers may make as well.
-func Shared(kinds ...resource.Type) []controller.Output {
-	var out []controller.Output
-	for _, k := range kinds {
-		out = append(out, controller.Output{Type: k, Kind: controller.OutputShared})
-	}
-	return out
+// InputID watches one resource of a type.
+func InputID[R generic.ResourceWithRD](id resource.ID) controller.Input {
+	in := Input[R]()
+	in.ID = optional.Some(id)
+	return in
 }
 
-// Specs lists the specs of a kind in the order of their ids.
-func Specs[R Resource[S], S any](ctx context.Context, r controller.Reader, kind resource.Kind) ([]S, error) {
-	list, err := safe.ReaderList[R](ctx, r, kind)
-	if err != nil {
-		return nil, fmt.Errorf("list %s: %w", kind.Type(), err)
-	}
-	var items []R
-	for item := range list.All() {
-		if item.Metadata().Phase() == resource.PhaseRunning {
-			items = append(items, item)
-		}
-	}
-	slices.SortFunc(items, func(a, b R) int { return cmp.Compare(a.Metadata().ID(), b.Metadata().ID()) })
-	out := make([]S, 0, len(items))
-	for _, item := range items {
-		out = append(out, *item.TypedSpec())
-	}
-	return out, nil
-}
-
-// Output makes the resources that owner has of one kind those of want, and
-// writes only what differs. Keep spares what an id says is not at stake.
-func Output[R Resource[S], S any](ctx context.Context, r controller.Runtime, owner string, make func(resource.ID) R, want map[resource.ID]S, keep func(resource.ID) bool) error {
-	list, err := safe.ReaderList[R](ctx, r, make("").Metadata())
-	if err != nil {
-		return fmt.Errorf("list %s: %w", make("").Metadata().Type(), err)
-	}
-	same := map[resource.ID]bool{}
-	for item := range list.All() {
-		id := item.Metadata().ID()
-		spec, wanted := want[id]
-		switch {
-		case item.Metadata().Owner() != owner:
-		case wanted:
-			same[id] = reflect.DeepEqual(*item.TypedSpec(), spec)
-		case keep != nil && keep(id):
-		default:
-			if err := destroy(ctx, r, item.Metadata()); err != nil {
-				return err
-			}
-		}
-	}
-	for _, id := range slices.Sorted(maps.Keys(want)) {
-		if same[id] {
-			continue
-		}
-		if err := safe.WriterModify(ctx, r, make(id), func(item R) error {
-			*item.TypedSpec() = want[id]
-			return nil
-		}); err != nil {
-			return fmt.Errorf("write %s %s: %w", make(id).Metadata().Type(), id, err)
-		}
-	}
-	return nil
-}
-
-func destroy(ctx context.Context, r controller.Runtime, ptr resource.Pointer) error {
-	if err := r.Destroy(ctx, ptr); err != nil && !state.IsNotFoundError(err) && !errors.Is(err, context.Canceled) {
-		return fmt.Errorf("destroy %s %s: %w", ptr.Type(), ptr.ID(), err)
-	}
-	return nil
+// Kind is a type with its namespace, for a Controller's Out.
+func Kind[R generic.ResourceWithRD]() resource.Kind {
+	var r R
+	d := r.ResourceDefinition()
+	return resource.NewMetadata(d.DefaultNamespace, d.Type, "", resource.VersionUndefined)
 }

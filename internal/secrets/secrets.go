@@ -25,8 +25,9 @@ import (
 	"github.com/cosi-project/runtime/pkg/state"
 
 	"talos/config"
+	"talos/internal/configstore/active"
 	"talos/internal/pki"
-	configres "talos/internal/resources/config"
+	"talos/internal/reconcile"
 	"talos/internal/resources/network"
 	"talos/internal/resources/object"
 	"talos/internal/resources/pem"
@@ -67,25 +68,40 @@ func Controllers(opts Options) []controller.Controller {
 		opts.Log = slog.New(slog.DiscardHandler)
 	}
 	var all []controller.Controller
-	for _, c := range []issuer{
-		{id: "Root", step: rootStep, out: []resource.Kind{
-			kind(secrets.OSRootSecretsType), kind(secrets.EtcdRootSecretsType), kind(secrets.KubernetesRootSecretsType), kind(secrets.KubeletSecretsType),
+	for _, c := range []struct {
+		id   string
+		step step
+		out  []resource.Kind
+	}{
+		{"Root", rootStep, []resource.Kind{
+			reconcile.Kind[*secrets.OSRootSecrets](), reconcile.Kind[*secrets.EtcdRootSecrets](),
+			reconcile.Kind[*secrets.KubernetesRootSecrets](), reconcile.Kind[*secrets.KubeletSecrets](),
 		}},
-		{id: "API", step: apiStep, out: []resource.Kind{
-			kind(secrets.ApiCertificateType), kind(secrets.TrustdCertificateType), kind(secrets.CertSANType),
+		{"API", apiStep, []resource.Kind{
+			reconcile.Kind[*secrets.ApiCertificate](), reconcile.Kind[*secrets.TrustdCertificate](), reconcile.Kind[*secrets.CertSAN](),
 		}},
-		{id: "Etcd", step: etcdStep, out: []resource.Kind{kind(secrets.EtcdSecretsType)}},
-		{id: "Kubernetes", step: kubeStep, out: []resource.Kind{kind(secrets.KubernetesDynamicCertsType), kind(secrets.KubernetesSecretsType)}},
+		{"Etcd", etcdStep, []resource.Kind{reconcile.Kind[*secrets.EtcdSecrets]()}},
+		{"Kubernetes", kubeStep, []resource.Kind{reconcile.Kind[*secrets.KubernetesDynamicCerts](), reconcile.Kind[*secrets.KubernetesSecrets]()}},
 	} {
-		c.now, c.log = opts.Now, opts.Log
-		all = append(all, &c)
+		all = append(all, &reconcile.Controller{
+			ID: "secrets." + c.id + "Controller", Log: opts.Log, Out: c.out,
+			In: []controller.Input{active.Input(), reconcile.Input[*network.NodeAddress](), reconcile.Input[*network.HostnameStatus]()},
+			Step: func(ctx context.Context, r controller.Runtime, _ *slog.Logger) error {
+				return c.step(ctx, r, opts.Now())
+			},
+		})
 	}
 	return all
 }
 
-func kind(t resource.Type) resource.Kind {
-	return resource.NewMetadata(secrets.Namespace, t, "", resource.VersionUndefined)
-}
+// step writes all that should exist at a time. It is taken with every event,
+// and every reconcile.Resync besides, because time alone makes certificates
+// due; that is often enough for the shortest life.
+type step func(ctx context.Context, r controller.Runtime, now time.Time) error
+
+// errWait says that a name of the node is not known. It may be gone for a
+// moment only, so what was issued stays as it is.
+var errWait = fmt.Errorf("%w: a name or an address of the node is missing", reconcile.ErrKeep)
 
 // node is what certificates of a node name.
 type node struct {
@@ -96,7 +112,7 @@ type node struct {
 // inputs reads the configuration and the node's names. Without configuration
 // cfg is nil; while a name is missing the error is errWait.
 func inputs(ctx context.Context, r controller.Reader) (cfg *config.Config, n node, err error) {
-	if cfg, err = configuration(ctx, r); err != nil || cfg == nil {
+	if cfg, err = active.Config(ctx, r); err != nil || cfg == nil {
 		return nil, n, err
 	}
 	hostname, err := safe.ReaderGetByID[*network.HostnameStatus](ctx, r, network.HostnameID)
@@ -123,19 +139,6 @@ func missing(err error) error {
 		return errWait
 	}
 	return err
-}
-
-// configuration is the one in force, nil when there is none.
-func configuration(ctx context.Context, r controller.Reader) (*config.Config, error) {
-	mc, err := safe.ReaderGetByID[*configres.MachineConfig](ctx, r, configres.ActiveID)
-	if state.IsNotFoundError(err) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read machine configuration: %w", err)
-	}
-	cfg, _, err := config.Load("machine configuration", mc.TypedSpec().Document)
-	return cfg, err
 }
 
 // issue keeps have if it still serves, else makes a new certificate.
@@ -185,7 +188,7 @@ func accepted(ca *config.CertificateAndKey, more []config.Certificate) []*pem.Ce
 
 // rootStep hands on what the configuration holds.
 func rootStep(ctx context.Context, r controller.Runtime, _ time.Time) error {
-	cfg, err := configuration(ctx, r)
+	cfg, err := active.Config(ctx, r)
 	if err != nil || cfg == nil {
 		return err
 	}

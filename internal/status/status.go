@@ -6,14 +6,16 @@ package status
 import (
 	"cmp"
 	"context"
+	"log/slog"
 	"slices"
 	"sync"
 
 	"github.com/cosi-project/runtime/pkg/controller"
+	"github.com/cosi-project/runtime/pkg/resource"
 	"github.com/cosi-project/runtime/pkg/safe"
 	"github.com/cosi-project/runtime/pkg/state"
-	"go.uber.org/zap"
 
+	"talos/internal/reconcile"
 	"talos/internal/resources/cluster"
 	"talos/internal/resources/config"
 	"talos/internal/resources/k8s"
@@ -62,48 +64,20 @@ func (m *Machine) Stage() runtime.MachineStage {
 	return m.stage
 }
 
-// Name names the controller.
-func (*Machine) Name() string { return "runtime.MachineStatusController" }
-
-// Inputs are all that readiness depends on.
-func (*Machine) Inputs() []controller.Input {
-	weak := func(ns, kind string) controller.Input {
-		return controller.Input{Namespace: ns, Type: kind, Kind: controller.InputWeak}
-	}
-	return []controller.Input{
-		weak(v1alpha1.Namespace, v1alpha1.ServiceType),
-		weak(config.Namespace, config.MachineTypeType),
-		weak(timesync.Namespace, timesync.TimeStatusType),
-		weak(network.Namespace, network.NetworkStatusType),
-		weak(k8s.Namespace, k8s.NodeStatusType),
+// Controller keeps the MachineStatus and the Version: with every change of what
+// readiness depends on, and of the stage.
+func (m *Machine) Controller(log *slog.Logger) controller.Controller {
+	return &reconcile.Controller{
+		ID: "runtime.MachineStatusController", Log: log, Ticks: m.kick, Step: m.step,
+		In: []controller.Input{
+			reconcile.Input[*v1alpha1.Service](), reconcile.Input[*config.MachineType](), reconcile.Input[*timesync.TimeStatus](),
+			reconcile.Input[*network.NetworkStatus](), reconcile.Input[*k8s.NodeStatus](),
+		},
+		Out: []resource.Kind{reconcile.Kind[*runtime.MachineStatus](), reconcile.Kind[*runtime.Version]()},
 	}
 }
 
-// Outputs are what this controller alone writes.
-func (*Machine) Outputs() []controller.Output {
-	return []controller.Output{
-		{Type: runtime.MachineStatusType, Kind: controller.OutputExclusive},
-		{Type: runtime.VersionType, Kind: controller.OutputExclusive},
-	}
-}
-
-// Run is the controller's loop.
-func (m *Machine) Run(ctx context.Context, r controller.Runtime, _ *zap.Logger) error {
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-r.EventCh():
-		case <-m.kick:
-		}
-		if err := m.reconcile(ctx, r); err != nil {
-			return err
-		}
-		r.ResetRestartBackoff()
-	}
-}
-
-func (m *Machine) reconcile(ctx context.Context, r controller.Runtime) error {
+func (m *Machine) step(ctx context.Context, r controller.Runtime, _ *slog.Logger) error {
 	facts, err := observe(ctx, r)
 	if err != nil {
 		return err

@@ -18,9 +18,10 @@ import (
 	"github.com/cosi-project/runtime/pkg/resource"
 	"github.com/cosi-project/runtime/pkg/safe"
 
-	"talos/internal/kube/reconcile"
+	"talos/config"
+	"talos/internal/configstore/active"
 	"talos/internal/layout"
-	resconfig "talos/internal/resources/config"
+	"talos/internal/reconcile"
 	"talos/internal/resources/k8s"
 	"talos/internal/resources/object"
 	"talos/internal/resources/secrets"
@@ -60,7 +61,7 @@ func settingsController(o Options) controller.Controller {
 		ID:  "k8s.ControlPlaneConfigController",
 		Log: o.Log,
 		In: []controller.Input{
-			reconcile.InputID[*resconfig.MachineConfig](resconfig.ActiveID),
+			active.Input(),
 			reconcile.InputID[*k8s.NodeIP](NodeIPID),
 		},
 		Out: []resource.Kind{
@@ -72,7 +73,7 @@ func settingsController(o Options) controller.Controller {
 }
 
 func settingsStep(ctx context.Context, r controller.Runtime, _ *slog.Logger) error {
-	cfg, err := reconcile.Config(ctx, r)
+	cfg, err := active.Config(ctx, r)
 	if err != nil || cfg == nil || !cfg.IsControlPlane() {
 		return err
 	}
@@ -83,38 +84,25 @@ func settingsStep(ctx context.Context, r controller.Runtime, _ *slog.Logger) err
 	if ip == nil || len(ip.TypedSpec().Addresses) == 0 {
 		return nil // the API server advertises the node's address
 	}
-	if err := put(ctx, r, k8s.NewAPIServerConfig(APIServer), apiServerSettings(cfg, first(ip))); err != nil {
+	if err := reconcile.Put(ctx, r, k8s.NewAPIServerConfig(APIServer), apiServerSettings(cfg, first(ip))); err != nil {
 		return err
 	}
-	if err := put(ctx, r, k8s.NewControllerManagerConfig(Manager), managerSettings(cfg)); err != nil {
+	if err := reconcile.Put(ctx, r, k8s.NewControllerManagerConfig(Manager), managerSettings(cfg)); err != nil {
 		return err
 	}
-	if err := put(ctx, r, k8s.NewSchedulerConfig(Scheduler), schedulerSettings(cfg)); err != nil {
+	if err := reconcile.Put(ctx, r, k8s.NewSchedulerConfig(Scheduler), schedulerSettings(cfg)); err != nil {
 		return err
 	}
-	if err := put(ctx, r, k8s.NewAdmissionControlConfig(admissionID), admissionSettings(cfg)); err != nil {
+	if err := reconcile.Put(ctx, r, k8s.NewAdmissionControlConfig(admissionID), admissionSettings(cfg)); err != nil {
 		return err
 	}
-	if err := put(ctx, r, k8s.NewAuditPolicyConfig(auditID), auditSettings(cfg)); err != nil {
+	if err := reconcile.Put(ctx, r, k8s.NewAuditPolicyConfig(auditID), auditSettings(cfg)); err != nil {
 		return err
 	}
-	return put(ctx, r, k8s.NewAuthorizationConfig(authzID), authorizationSettings(cfg))
+	return reconcile.Put(ctx, r, k8s.NewAuthorizationConfig(authzID), authorizationSettings(cfg))
 }
 
 func first(ip *k8s.NodeIP) netip.Addr { return ip.TypedSpec().Addresses[0] }
-
-// typed is a resource with its content.
-type typed[S any] interface {
-	resource.Resource
-	TypedSpec() *S
-}
-
-func put[S any, R typed[S]](ctx context.Context, w controller.Writer, r R, spec S) error {
-	return safe.WriterModify(ctx, w, r, func(r R) error {
-		*r.TypedSpec() = spec
-		return nil
-	})
-}
 
 func podController(o Options) controller.Controller {
 	return &reconcile.Controller{
@@ -125,7 +113,7 @@ func podController(o Options) controller.Controller {
 			reconcile.Input[*k8s.AdmissionControlConfig](), reconcile.Input[*k8s.AuditPolicyConfig](), reconcile.Input[*k8s.AuthorizationConfig](),
 			reconcile.Input[*secrets.KubernetesRootSecrets](), reconcile.Input[*secrets.KubernetesDynamicCerts](), reconcile.Input[*secrets.KubernetesSecrets](),
 			reconcile.Input[*secrets.EtcdSecrets](), reconcile.Input[*secrets.EtcdRootSecrets](),
-			reconcile.InputID[*resconfig.MachineConfig](resconfig.ActiveID),
+			active.Input(),
 		},
 		Out: []resource.Kind{
 			reconcile.Kind[*k8s.StaticPod](), reconcile.Kind[*k8s.SecretStatus](), reconcile.Kind[*k8s.ConfigStatus](), reconcile.Kind[*k8s.EtcdEncryptionConfig](),
@@ -140,15 +128,15 @@ func podController(o Options) controller.Controller {
 }
 
 func userPods(ctx context.Context, r controller.Runtime) error {
-	cfg, err := reconcile.Config(ctx, r)
+	cfg, err := active.Config(ctx, r)
 	if err != nil || cfg == nil {
 		return err
 	}
-	for i, p := range reconcile.Of(cfg.Machine).Pods {
+	for i, p := range config.Of(cfg.Machine).Pods {
 		pod := userPod(i, p)
 		meta := pod["metadata"].(m)
 		id := fmt.Sprintf("%v-%v", meta["namespace"], meta["name"])
-		if err := put(ctx, r, k8s.NewStaticPod(id), k8s.StaticPodSpec{Pod: object.Map{Values: pod}}); err != nil {
+		if err := reconcile.Put(ctx, r, k8s.NewStaticPod(id), k8s.StaticPodSpec{Pod: object.Map{Values: pod}}); err != nil {
 			return err
 		}
 	}
@@ -175,18 +163,18 @@ func renderStep(ctx context.Context, r controller.Runtime, log *slog.Logger, o O
 			return err
 		}
 		version += c.files.hash()
-		if err := put(ctx, r, k8s.NewStaticPod(c.name), k8s.StaticPodSpec{Pod: object.Map{Values: c.pod}}); err != nil {
+		if err := reconcile.Put(ctx, r, k8s.NewStaticPod(c.name), k8s.StaticPodSpec{Pod: object.Map{Values: c.pod}}); err != nil {
 			return err
 		}
 	}
 	version = files{"all": []byte(version)}.hash()
-	if err := put(ctx, r, k8s.NewEtcdEncryptionConfig("etcd-encryption"), k8s.EtcdEncryptionConfigSpec{Configuration: string(in.encryption)}); err != nil {
+	if err := reconcile.Put(ctx, r, k8s.NewEtcdEncryptionConfig("etcd-encryption"), k8s.EtcdEncryptionConfigSpec{Configuration: string(in.encryption)}); err != nil {
 		return err
 	}
-	if err := put(ctx, r, k8s.NewSecretStatus(statusID), k8s.SecretStatusSpec{Ready: true, Version: version}); err != nil {
+	if err := reconcile.Put(ctx, r, k8s.NewSecretStatus(statusID), k8s.SecretStatusSpec{Ready: true, Version: version}); err != nil {
 		return err
 	}
-	return put(ctx, r, k8s.NewConfigStatus(statusID), k8s.ConfigStatusSpec{Ready: true, Version: version})
+	return reconcile.Put(ctx, r, k8s.NewConfigStatus(statusID), k8s.ConfigStatusSpec{Ready: true, Version: version})
 }
 
 func fileController(o Options) controller.Controller {
@@ -196,7 +184,7 @@ func fileController(o Options) controller.Controller {
 		In: []controller.Input{
 			reconcile.Input[*k8s.StaticPod](),
 			reconcile.InputID[*v1alpha1.Service]("etcd"),
-			reconcile.InputID[*resconfig.MachineConfig](resconfig.ActiveID),
+			active.Input(),
 		},
 		Out: []resource.Kind{reconcile.Kind[*k8s.StaticPodServerStatus]()},
 		Step: func(ctx context.Context, r controller.Runtime, _ *slog.Logger) error {
@@ -209,7 +197,7 @@ func fileController(o Options) controller.Controller {
 // then stay: an etcd that is down for a while is no reason to stop the API.
 func fileStep(ctx context.Context, r controller.Runtime, o Options) error {
 	folder := o.Root + layout.ManifestsDir
-	cfg, err := reconcile.Config(ctx, r)
+	cfg, err := active.Config(ctx, r)
 	if err != nil || cfg == nil {
 		return err
 	}
@@ -230,13 +218,13 @@ func fileStep(ctx context.Context, r controller.Runtime, o Options) error {
 		}
 		want[id] = p.TypedSpec().Pod.Values
 	}
-	if reconcile.Of(reconcile.Of(reconcile.Of(cfg.Machine).Kubelet).DisableManifestsDirectory) && !cfg.IsControlPlane() && len(want) == 0 {
+	if config.Of(config.Of(config.Of(cfg.Machine).Kubelet).DisableManifestsDirectory) && !cfg.IsControlPlane() && len(want) == 0 {
 		return nil
 	}
 	if err := writeManifests(folder, want); err != nil {
 		return err
 	}
-	return put(ctx, r, k8s.NewStaticPodServerStatus(statusID), k8s.StaticPodServerStatusSpec{URL: "file://" + layout.ManifestsDir})
+	return reconcile.Put(ctx, r, k8s.NewStaticPodServerStatus(statusID), k8s.StaticPodServerStatusSpec{URL: "file://" + layout.ManifestsDir})
 }
 
 func needsEtcd(id string) bool { return id == APIServer || id == Manager || id == Scheduler }

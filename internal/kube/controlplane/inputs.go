@@ -6,8 +6,8 @@ import (
 
 	"github.com/cosi-project/runtime/pkg/controller"
 
-	"talos/internal/kube/reconcile"
 	"talos/internal/layout"
+	"talos/internal/reconcile"
 	"talos/internal/resources/k8s"
 	"talos/internal/resources/secrets"
 )
@@ -57,8 +57,7 @@ func readInputs(ctx context.Context, r controller.Reader, o Options) (*inputs, e
 
 func read[S any, R interface {
 	comparable
-	typed[S]
-	reconcile.Resource
+	reconcile.Resource[S]
 }](ctx context.Context, r controller.Reader, id string, into *S) (bool, error) {
 	res, err := reconcile.Get[R](ctx, r, id)
 	var none R

@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"talos/config"
-	"talos/internal/kube/reconcile"
 	"talos/internal/resources/k8s"
 	"talos/internal/resources/object"
 )
@@ -23,7 +22,7 @@ func Strings[T fmt.Stringer](in []T) []string {
 }
 
 func cloudProvider(cfg *config.Config) string {
-	if reconcile.Of(reconcile.Of(reconcile.Of(cfg.Cluster).ExternalCloudProvider).Enabled) {
+	if config.Of(config.Of(config.Of(cfg.Cluster).ExternalCloudProvider).Enabled) {
 		return "external"
 	}
 	return ""
@@ -31,7 +30,7 @@ func cloudProvider(cfg *config.Config) string {
 
 // apiServerSettings is what the configuration says of kube-apiserver.
 func apiServerSettings(cfg *config.Config, nodeIP netip.Addr) k8s.APIServerConfigSpec {
-	c := reconcile.Of(reconcile.Of(cfg.Cluster).APIServer)
+	c := config.Of(config.Of(cfg.Cluster).APIServer)
 	extra := argValues(c.ExtraArgs)
 	s := k8s.APIServerConfigSpec{
 		Image:                cfg.APIServerImage(),
@@ -57,8 +56,8 @@ func apiServerSettings(cfg *config.Config, nodeIP netip.Addr) k8s.APIServerConfi
 
 // managerSettings is what the configuration says of kube-controller-manager.
 func managerSettings(cfg *config.Config) k8s.ControllerManagerConfigSpec {
-	c := reconcile.Of(reconcile.Of(cfg.Cluster).ControllerManager)
-	off := reconcile.Of(reconcile.Of(reconcile.Of(reconcile.Of(cfg.Machine).ControlPlane).ControllerManager).Disabled)
+	c := config.Of(config.Of(cfg.Cluster).ControllerManager)
+	off := config.Of(config.Of(config.Of(config.Of(cfg.Machine).ControlPlane).ControllerManager).Disabled)
 	s := k8s.ControllerManagerConfigSpec{
 		Enabled:              !off,
 		Image:                cfg.ControllerManagerImage(),
@@ -78,8 +77,8 @@ func managerSettings(cfg *config.Config) k8s.ControllerManagerConfigSpec {
 
 // schedulerSettings is what the configuration says of kube-scheduler.
 func schedulerSettings(cfg *config.Config) k8s.SchedulerConfigSpec {
-	c := reconcile.Of(reconcile.Of(cfg.Cluster).Scheduler)
-	off := reconcile.Of(reconcile.Of(reconcile.Of(reconcile.Of(cfg.Machine).ControlPlane).Scheduler).Disabled)
+	c := config.Of(config.Of(cfg.Cluster).Scheduler)
+	off := config.Of(config.Of(config.Of(config.Of(cfg.Machine).ControlPlane).Scheduler).Disabled)
 	s := k8s.SchedulerConfigSpec{
 		Enabled:              !off,
 		Image:                cfg.SchedulerImage(),
@@ -96,7 +95,7 @@ func schedulerSettings(cfg *config.Config) k8s.SchedulerConfigSpec {
 // admissionSettings are the plugins with a configuration: PodSecurity as the
 // cluster's default, unless the user gives another, and the user's.
 func admissionSettings(cfg *config.Config) k8s.AdmissionControlConfigSpec {
-	c := reconcile.Of(reconcile.Of(cfg.Cluster).APIServer)
+	c := config.Of(config.Of(cfg.Cluster).APIServer)
 	var spec k8s.AdmissionControlConfigSpec
 	seen := false
 	for _, p := range c.AdmissionControl {
@@ -129,7 +128,7 @@ func podSecurity() map[string]any {
 // auditSettings is the user's audit policy, else: who did what to which object,
 // once per request, without the content.
 func auditSettings(cfg *config.Config) k8s.AuditPolicyConfigSpec {
-	p := reconcile.Of(reconcile.Of(cfg.Cluster).APIServer).AuditPolicy
+	p := config.Of(config.Of(cfg.Cluster).APIServer).AuditPolicy
 	if len(p) == 0 {
 		p = map[string]any{
 			"apiVersion": "audit.k8s.io/v1",
@@ -144,7 +143,7 @@ func auditSettings(cfg *config.Config) k8s.AuditPolicyConfigSpec {
 // authorizationSettings are the authorizers in the order in which they are
 // asked; Node and RBAC are always among them.
 func authorizationSettings(cfg *config.Config) k8s.AuthorizationConfigSpec {
-	c := reconcile.Of(reconcile.Of(cfg.Cluster).APIServer)
+	c := config.Of(config.Of(cfg.Cluster).APIServer)
 	spec := k8s.AuthorizationConfigSpec{Image: cfg.APIServerImage()}
 	have := map[string]bool{}
 	for _, a := range c.AuthorizationConfig {
@@ -173,7 +172,7 @@ func volumes(in []config.VolumeMount) []k8s.ExtraVolume {
 	var out []k8s.ExtraVolume
 	for i, v := range in {
 		out = append(out, k8s.ExtraVolume{
-			Name: "extra-" + strconv.Itoa(i), HostPath: v.HostPath, MountPath: v.MountPath, Readonly: reconcile.Of(v.Readonly),
+			Name: "extra-" + strconv.Itoa(i), HostPath: v.HostPath, MountPath: v.MountPath, Readonly: config.Of(v.Readonly),
 		})
 	}
 	return out

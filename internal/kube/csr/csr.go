@@ -29,7 +29,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"talos/internal/kube/api"
-	"talos/internal/kube/reconcile"
+	"talos/internal/reconcile"
 	"talos/internal/resources/secrets"
 )
 

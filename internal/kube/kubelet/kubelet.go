@@ -15,10 +15,10 @@ import (
 	"github.com/cosi-project/runtime/pkg/resource"
 	"github.com/cosi-project/runtime/pkg/safe"
 
+	"talos/internal/configstore/active"
 	"talos/internal/kube/node"
-	"talos/internal/kube/reconcile"
 	"talos/internal/layout"
-	resconfig "talos/internal/resources/config"
+	"talos/internal/reconcile"
 	"talos/internal/resources/k8s"
 	"talos/internal/resources/secrets"
 	"talos/internal/resources/v1alpha1"
@@ -67,10 +67,10 @@ func configController(o Options) controller.Controller {
 	return &reconcile.Controller{
 		ID:  "k8s.KubeletConfigController",
 		Log: o.Log,
-		In:  []controller.Input{reconcile.InputID[*resconfig.MachineConfig](resconfig.ActiveID)},
+		In:  []controller.Input{active.Input()},
 		Out: []resource.Kind{reconcile.Kind[*k8s.KubeletConfig]()},
 		Step: func(ctx context.Context, r controller.Runtime, _ *slog.Logger) error {
-			cfg, err := reconcile.Config(ctx, r)
+			cfg, err := active.Config(ctx, r)
 			if err != nil || cfg == nil {
 				return err
 			}
@@ -88,14 +88,14 @@ func specController(o Options) controller.Controller {
 		ID:  "k8s.KubeletSpecController",
 		Log: o.Log,
 		In: []controller.Input{
-			reconcile.InputID[*resconfig.MachineConfig](resconfig.ActiveID),
+			active.Input(),
 			reconcile.InputID[*k8s.KubeletConfig](ID),
 			reconcile.InputID[*k8s.Nodename](node.NameID),
 			reconcile.InputID[*k8s.NodeIP](node.IPID),
 		},
 		Out: []resource.Kind{reconcile.Kind[*k8s.KubeletSpec]()},
 		Step: func(ctx context.Context, r controller.Runtime, _ *slog.Logger) error {
-			cfg, err := reconcile.Config(ctx, r)
+			cfg, err := active.Config(ctx, r)
 			if err != nil || cfg == nil {
 				return err
 			}

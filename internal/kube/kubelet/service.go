@@ -15,7 +15,7 @@ import (
 	"github.com/cosi-project/runtime/pkg/state"
 	"github.com/opencontainers/runtime-spec/specs-go"
 
-	"talos/internal/kube/reconcile"
+	"talos/internal/configstore/active"
 	"talos/internal/layout"
 	"talos/internal/resources/k8s"
 	"talos/internal/resources/secrets"
@@ -60,7 +60,7 @@ func await(ctx context.Context, st state.State) error {
 	if err := exists(ctx, st, secrets.NewKubeletSecrets(ID).Metadata()); err != nil {
 		return err
 	}
-	cfg, err := reconcile.Config(ctx, st)
+	cfg, err := active.Config(ctx, st)
 	if err != nil || cfg == nil || !cfg.IsControlPlane() {
 		return err
 	}

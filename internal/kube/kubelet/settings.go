@@ -12,7 +12,6 @@ import (
 	"talos/config"
 	"talos/internal/kube/controlplane"
 	"talos/internal/kube/node"
-	"talos/internal/kube/reconcile"
 	"talos/internal/layout"
 	"talos/internal/resources/k8s"
 	"talos/internal/resources/object"
@@ -21,7 +20,7 @@ import (
 
 // settings is what the configuration says of the kubelet.
 func settings(cfg *config.Config) k8s.KubeletConfigSpec {
-	c := reconcile.Of(reconcile.Of(cfg.Machine).Kubelet)
+	c := config.Of(config.Of(cfg.Machine).Kubelet)
 	dns := c.ClusterDNS
 	if len(dns) == 0 {
 		dns = controlplane.Strings(cfg.DNSServiceIPs())
@@ -32,10 +31,10 @@ func settings(cfg *config.Config) k8s.KubeletConfigSpec {
 		ClusterDomain:                cfg.DNSDomain(),
 		ExtraArgs:                    map[string]k8s.ArgValues{},
 		ExtraConfig:                  object.Map{Values: c.ExtraConfig},
-		CloudProviderExternal:        reconcile.Of(reconcile.Of(reconcile.Of(cfg.Cluster).ExternalCloudProvider).Enabled),
-		DefaultRuntimeSeccompEnabled: reconcile.Of(c.DefaultRuntimeSeccompProfileEnabled),
-		SkipNodeRegistration:         reconcile.Of(c.SkipNodeRegistration),
-		DisableManifestsDirectory:    reconcile.Of(c.DisableManifestsDirectory),
+		CloudProviderExternal:        config.Of(config.Of(config.Of(cfg.Cluster).ExternalCloudProvider).Enabled),
+		DefaultRuntimeSeccompEnabled: config.Of(c.DefaultRuntimeSeccompProfileEnabled),
+		SkipNodeRegistration:         config.Of(c.SkipNodeRegistration),
+		DisableManifestsDirectory:    config.Of(c.DisableManifestsDirectory),
 		CredentialProviderConfig:     object.Map{Values: c.CredentialProviderConfig},
 		RegisterWithTaints:           map[string]string{},
 	}

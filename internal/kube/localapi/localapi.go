@@ -30,10 +30,10 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"talos/config"
+	"talos/internal/configstore/active"
 	"talos/internal/kube/api"
-	"talos/internal/kube/reconcile"
 	"talos/internal/layout"
-	resconfig "talos/internal/resources/config"
+	"talos/internal/reconcile"
 	"talos/internal/resources/secrets"
 )
 
@@ -69,8 +69,8 @@ func address(cfg *config.Config, offset int) string {
 func listenOn(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
 
 func port(cfg *config.Config) int {
-	p := reconcile.Of(reconcile.Of(reconcile.Of(cfg.Machine).Features).KubePrism)
-	if !reconcile.Or(p.Enabled, true) {
+	p := config.Of(config.Of(config.Of(cfg.Machine).Features).KubePrism)
+	if !config.Or(p.Enabled, true) {
 		return 0
 	}
 	if p.Port != 0 {
@@ -90,10 +90,10 @@ func Controller(log *slog.Logger) controller.Controller {
 	return &reconcile.Controller{
 		ID:    "k8s.LocalAPIController",
 		Log:   log,
-		In:    []controller.Input{reconcile.InputID[*resconfig.MachineConfig](resconfig.ActiveID), reconcile.Input[*secrets.KubernetesSecrets]()},
+		In:    []controller.Input{active.Input(), reconcile.Input[*secrets.KubernetesSecrets]()},
 		Close: task.Stop,
 		Step: func(ctx context.Context, r controller.Runtime, log *slog.Logger) error {
-			cfg, err := reconcile.Config(ctx, r)
+			cfg, err := active.Config(ctx, r)
 			if err != nil || cfg == nil || port(cfg) == 0 {
 				task.Stop()
 				return err

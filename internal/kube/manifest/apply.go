@@ -21,7 +21,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"talos/internal/kube/api"
-	"talos/internal/kube/reconcile"
+	"talos/internal/reconcile"
 	"talos/internal/resources/k8s"
 	"talos/internal/resources/secrets"
 )

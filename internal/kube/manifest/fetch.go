@@ -14,7 +14,7 @@ import (
 	"github.com/cosi-project/runtime/pkg/controller"
 	"k8s.io/apimachinery/pkg/util/yaml"
 
-	"talos/internal/kube/reconcile"
+	"talos/internal/reconcile"
 	"talos/internal/resources/k8s"
 )
 

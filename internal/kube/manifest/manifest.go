@@ -23,9 +23,9 @@ import (
 	"github.com/cosi-project/runtime/pkg/safe"
 
 	"talos/config"
+	"talos/internal/configstore/active"
 	"talos/internal/kube/controlplane"
-	"talos/internal/kube/reconcile"
-	resconfig "talos/internal/resources/config"
+	"talos/internal/reconcile"
 	"talos/internal/resources/k8s"
 	"talos/internal/resources/object"
 	"talos/internal/resources/secrets"
@@ -47,10 +47,10 @@ func settingsController(log *slog.Logger) controller.Controller {
 	return &reconcile.Controller{
 		ID:  "k8s.ManifestConfigController",
 		Log: log,
-		In:  []controller.Input{reconcile.InputID[*resconfig.MachineConfig](resconfig.ActiveID)},
+		In:  []controller.Input{active.Input()},
 		Out: []resource.Kind{reconcile.Kind[*k8s.BootstrapManifestsConfig](), reconcile.Kind[*k8s.ExtraManifestsConfig]()},
 		Step: func(ctx context.Context, r controller.Runtime, _ *slog.Logger) error {
-			cfg, err := reconcile.Config(ctx, r)
+			cfg, err := active.Config(ctx, r)
 			if err != nil || cfg == nil || !cfg.IsControlPlane() {
 				return err
 			}
@@ -72,20 +72,20 @@ func settingsController(log *slog.Logger) controller.Controller {
 
 // settings is what the configuration says of the bootstrap manifests.
 func settings(cfg *config.Config) k8s.BootstrapManifestsConfigSpec {
-	c := reconcile.Of(cfg.Cluster)
-	cni := reconcile.Of(reconcile.Of(c.Network).CNI)
-	proxy, dns := reconcile.Of(c.Proxy), reconcile.Of(c.CoreDNS)
+	c := config.Of(cfg.Cluster)
+	cni := config.Of(config.Of(c.Network).CNI)
+	proxy, dns := config.Of(c.Proxy), config.Of(c.CoreDNS)
 	s := k8s.BootstrapManifestsConfigSpec{
 		String:                 cfg.Endpoint().String(),
 		ClusterDomain:          cfg.DNSDomain(),
 		PodCIDRs:               controlplane.Strings(cfg.PodSubnets()),
-		ProxyEnabled:           !reconcile.Of(proxy.Disabled),
+		ProxyEnabled:           !config.Of(proxy.Disabled),
 		ProxyImage:             cfg.ProxyImage(),
-		CoreDNSEnabled:         !reconcile.Of(dns.Disabled),
+		CoreDNSEnabled:         !config.Of(dns.Disabled),
 		CoreDNSImage:           cfg.CoreDNSImage(),
 		CniName:                cfg.CNIName(),
 		FlannelImage:           config.FlannelImage(),
-		FlannelExtraArgs:       reconcile.Of(cni.Flannel).ExtraArgs,
+		FlannelExtraArgs:       config.Of(cni.Flannel).ExtraArgs,
 		FlannelKubeServiceHost: cfg.Endpoint().Hostname(),
 		FlannelKubeServicePort: cfg.Endpoint().Port(),
 		FlannelBackendType:     "vxlan",
@@ -117,7 +117,7 @@ func isV6(address string) bool {
 // extras are the manifests that the configuration adds, in the order in which
 // they are applied: of a custom pod network, of the cloud provider, the user's.
 func extras(cfg *config.Config) []k8s.ExtraManifest {
-	c := reconcile.Of(cfg.Cluster)
+	c := config.Of(cfg.Cluster)
 	var out []k8s.ExtraManifest
 	from := func(priority string, urls []string) {
 		for i, u := range urls {
@@ -126,10 +126,10 @@ func extras(cfg *config.Config) []k8s.ExtraManifest {
 			})
 		}
 	}
-	if cni := reconcile.Of(reconcile.Of(c.Network).CNI); cni.Name == "custom" {
+	if cni := config.Of(config.Of(c.Network).CNI); cni.Name == "custom" {
 		from("05-cni", cni.URLs)
 	}
-	if cloud := reconcile.Of(c.ExternalCloudProvider); reconcile.Of(cloud.Enabled) {
+	if cloud := config.Of(c.ExternalCloudProvider); config.Of(cloud.Enabled) {
 		from("30-cloud", cloud.Manifests)
 	}
 	from("90-extra", c.ExtraManifests)

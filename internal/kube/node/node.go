@@ -20,9 +20,9 @@ import (
 	"github.com/cosi-project/runtime/pkg/safe"
 
 	"talos/config"
+	"talos/internal/configstore/active"
 	"talos/internal/kube/controlplane"
-	"talos/internal/kube/reconcile"
-	resconfig "talos/internal/resources/config"
+	"talos/internal/reconcile"
 	"talos/internal/resources/k8s"
 	"talos/internal/resources/network"
 )
@@ -56,12 +56,12 @@ func nameController(o Options) controller.Controller {
 		ID:  "k8s.NodenameController",
 		Log: o.Log,
 		In: []controller.Input{
-			reconcile.InputID[*resconfig.MachineConfig](resconfig.ActiveID),
+			active.Input(),
 			reconcile.Input[*network.HostnameStatus](),
 		},
 		Out: []resource.Kind{reconcile.Kind[*k8s.Nodename]()},
 		Step: func(ctx context.Context, r controller.Runtime, _ *slog.Logger) error {
-			cfg, err := reconcile.Config(ctx, r)
+			cfg, err := active.Config(ctx, r)
 			if err != nil || cfg == nil {
 				return err
 			}
@@ -72,9 +72,9 @@ func nameController(o Options) controller.Controller {
 			if list.Len() == 0 {
 				return nil
 			}
-			kubelet := reconcile.Of(reconcile.Of(cfg.Machine).Kubelet)
+			kubelet := config.Of(config.Of(cfg.Machine).Kubelet)
 			host := list.Get(0)
-			name := Name(*host.TypedSpec(), reconcile.Of(kubelet.RegisterWithFQDN))
+			name := Name(*host.TypedSpec(), config.Of(kubelet.RegisterWithFQDN))
 			if name == "" {
 				return nil
 			}
@@ -82,7 +82,7 @@ func nameController(o Options) controller.Controller {
 				*n.TypedSpec() = k8s.NodenameSpec{
 					Nodename:             name,
 					HostnameVersion:      host.Metadata().Version().String(),
-					SkipNodeRegistration: reconcile.Of(kubelet.SkipNodeRegistration),
+					SkipNodeRegistration: config.Of(kubelet.SkipNodeRegistration),
 				}
 				return nil
 			})
@@ -116,12 +116,12 @@ func ipController(o Options) controller.Controller {
 		ID:  "k8s.NodeIPController",
 		Log: o.Log,
 		In: []controller.Input{
-			reconcile.InputID[*resconfig.MachineConfig](resconfig.ActiveID),
+			active.Input(),
 			reconcile.Input[*network.NodeAddress](),
 		},
 		Out: []resource.Kind{reconcile.Kind[*k8s.NodeIP](), reconcile.Kind[*k8s.NodeIPConfig]()},
 		Step: func(ctx context.Context, r controller.Runtime, _ *slog.Logger) error {
-			cfg, err := reconcile.Config(ctx, r)
+			cfg, err := active.Config(ctx, r)
 			if err != nil || cfg == nil {
 				return err
 			}
@@ -160,7 +160,7 @@ func ipController(o Options) controller.Controller {
 // is excluded.
 func ipConfig(cfg *config.Config) k8s.NodeIPConfigSpec {
 	var spec k8s.NodeIPConfigSpec
-	valid := reconcile.Of(reconcile.Of(reconcile.Of(cfg.Machine).Kubelet).NodeIP).ValidSubnets
+	valid := config.Of(config.Of(config.Of(cfg.Machine).Kubelet).NodeIP).ValidSubnets
 	for _, s := range valid {
 		if out, ok := strings.CutPrefix(s, "!"); ok {
 			spec.ExcludeSubnets = append(spec.ExcludeSubnets, out)
@@ -220,12 +220,12 @@ func specController(o Options) controller.Controller {
 	return &reconcile.Controller{
 		ID:  "k8s.NodeSpecController",
 		Log: o.Log,
-		In:  []controller.Input{reconcile.InputID[*resconfig.MachineConfig](resconfig.ActiveID)},
+		In:  []controller.Input{active.Input()},
 		Out: []resource.Kind{
 			reconcile.Kind[*k8s.NodeLabelSpec](), reconcile.Kind[*k8s.NodeAnnotationSpec](), reconcile.Kind[*k8s.NodeTaintSpec](),
 		},
 		Step: func(ctx context.Context, r controller.Runtime, _ *slog.Logger) error {
-			cfg, err := reconcile.Config(ctx, r)
+			cfg, err := active.Config(ctx, r)
 			if err != nil || cfg == nil {
 				return err
 			}

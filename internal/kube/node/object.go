@@ -18,9 +18,9 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 
+	"talos/internal/configstore/active"
 	"talos/internal/kube/api"
-	"talos/internal/kube/reconcile"
-	resconfig "talos/internal/resources/config"
+	"talos/internal/reconcile"
 	"talos/internal/resources/k8s"
 	"talos/internal/resources/secrets"
 )
@@ -112,7 +112,7 @@ func (w *watcher) ensure(ctx context.Context, r controller.Runtime, log *slog.Lo
 }
 
 var watchInputs = []controller.Input{
-	reconcile.InputID[*resconfig.MachineConfig](resconfig.ActiveID),
+	active.Input(),
 	reconcile.InputID[*k8s.Nodename](NameID),
 	reconcile.Input[*secrets.KubernetesSecrets](),
 	reconcile.Input[*k8s.KubeletStatus](),
@@ -176,7 +176,7 @@ func status(obj *unstructured.Unstructured) k8s.NodeStatusSpec {
 }
 
 func apply(ctx context.Context, r controller.Reader, client *api.Client, obj *unstructured.Unstructured, log *slog.Logger) error {
-	cfg, err := reconcile.Config(ctx, r)
+	cfg, err := active.Config(ctx, r)
 	if err != nil || cfg == nil {
 		return err
 	}

@@ -10,7 +10,6 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"talos/config"
-	"talos/internal/kube/reconcile"
 )
 
 // Annotations that list the keys which the machine configuration gave the Node,
@@ -34,7 +33,7 @@ type Wanted struct {
 
 // FromConfig is what the configuration, with its defaults, wants.
 func FromConfig(cfg *config.Config) Wanted {
-	machine := reconcile.Of(cfg.Machine)
+	machine := config.Of(cfg.Machine)
 	w := Wanted{Labels: map[string]string{}, Annotations: maps.Clone(machine.NodeAnnotations)}
 	if cfg.IsControlPlane() {
 		w.Labels[roleLabel] = ""

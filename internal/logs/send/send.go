@@ -17,13 +17,10 @@ import (
 	"time"
 
 	"github.com/cosi-project/runtime/pkg/controller"
-	"github.com/cosi-project/runtime/pkg/safe"
-	"github.com/cosi-project/runtime/pkg/state"
-	"go.uber.org/zap"
 
-	"talos/config"
+	"talos/internal/configstore/active"
 	"talos/internal/logs"
-	configres "talos/internal/resources/config"
+	"talos/internal/reconcile"
 )
 
 const (
@@ -35,58 +32,50 @@ const (
 
 // Controllers makes the package's controllers.
 func Controllers(log *slog.Logger, m *logs.Manager) []controller.Controller {
-	return []controller.Controller{&sender{log: log, logs: m}}
+	s := &sender{log: log, logs: m, running: map[string]context.CancelFunc{}}
+	return []controller.Controller{&reconcile.Controller{
+		ID: "runtime.LogSenderController", Log: log,
+		In: []controller.Input{active.Input()}, Step: s.step, Close: s.close,
+	}}
 }
 
 // sender keeps one goroutine per destination of the configuration.
 type sender struct {
-	log  *slog.Logger
-	logs *logs.Manager
+	log     *slog.Logger
+	logs    *logs.Manager
+	running map[string]context.CancelFunc // by the key of destinations
+	all     sync.WaitGroup
 }
 
-// Name of the controller.
-func (*sender) Name() string { return "runtime.LogSenderController" }
-
-// Inputs of the controller.
-func (*sender) Inputs() []controller.Input {
-	return []controller.Input{{Namespace: configres.Namespace, Type: configres.MachineConfigType, Kind: controller.InputWeak}}
-}
-
-// Outputs of the controller.
-func (*sender) Outputs() []controller.Output { return nil }
-
-// Run follows the configuration. A destination that stays in it is left alone.
-func (s *sender) Run(ctx context.Context, r controller.Runtime, _ *zap.Logger) error {
-	running := map[string]context.CancelFunc{}
-	var all sync.WaitGroup
-	defer all.Wait()
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-r.EventCh():
-		}
-		wanted, err := destinations(ctx, r)
-		if err != nil {
-			return err
-		}
-		for key, stop := range running {
-			if _, ok := wanted[key]; !ok {
-				stop()
-				delete(running, key)
-			}
-		}
-		for key, d := range wanted {
-			if running[key] != nil {
-				continue
-			}
-			one, stop := context.WithCancel(ctx)
-			running[key] = stop
-			all.Go(func() { s.serve(one, d) })
+// step follows the configuration. A destination that stays in it is left alone.
+func (s *sender) step(ctx context.Context, r controller.Runtime, _ *slog.Logger) error {
+	wanted, err := destinations(ctx, r)
+	if err != nil {
+		return err
+	}
+	for key, stop := range s.running {
+		if _, ok := wanted[key]; !ok {
+			stop()
+			delete(s.running, key)
 		}
 	}
+	for key, d := range wanted {
+		if s.running[key] != nil {
+			continue
+		}
+		one, stop := context.WithCancel(ctx)
+		s.running[key] = stop
+		s.all.Go(func() { s.serve(one, d) })
+	}
+	return nil
+}
+
+func (s *sender) close() {
+	for key, stop := range s.running {
+		stop()
+		delete(s.running, key)
+	}
+	s.all.Wait()
 }
 
 // destination is where to send, and what to add to each line.
@@ -98,15 +87,8 @@ type destination struct {
 // destinations reads the configuration, by a key that changes with any of its
 // settings.
 func destinations(ctx context.Context, r controller.Reader) (map[string]destination, error) {
-	mc, err := safe.ReaderGetByID[*configres.MachineConfig](ctx, r, configres.ActiveID)
-	if state.IsNotFoundError(err) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	cfg, _, err := config.Load("configuration", []byte(mc.TypedSpec().Document))
-	if err != nil {
+	cfg, err := active.Config(ctx, r)
+	if err != nil || cfg == nil {
 		return nil, err
 	}
 	wanted := map[string]destination{}
