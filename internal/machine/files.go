@@ -78,8 +78,8 @@ func fileError(err error) error {
 
 // sendBytes streams all of r; the stream's context ends it.
 func sendBytes(r io.Reader, stream grpc.ServerStreamingServer[common.Data]) error {
-	buf := make([]byte, chunkSize)
 	for {
+		buf := make([]byte, chunkSize) // a message that was sent must not change
 		n, err := r.Read(buf)
 		if n > 0 {
 			if err := stream.Send(&common.Data{Bytes: buf[:n]}); err != nil {
