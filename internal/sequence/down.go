@@ -23,6 +23,7 @@ const (
 	gracefulLimit = 90 * time.Second
 	forceLimit    = 15 * time.Second
 	podGrace      = 10 * time.Second
+	serverGrace   = 2 * time.Second // an API server waits for the ends of watches, which nobody ends
 )
 
 // Services is what the way down needs of the supervisor.
@@ -171,24 +172,38 @@ func (c *Controller) stopKubelet(ctx context.Context) error {
 	return err
 }
 
-// stopPods asks the containers of pods to end and kills those that have not
-// after podGrace, then the sandboxes.
+// stopPods asks the containers of pods to end, the API server's after all others,
+// which may have something to say over it: a leader gives up its lease. Then it
+// kills what is left, and the sandboxes.
 func (c *Controller) stopPods(ctx context.Context) error {
-	workloads := func(p containers.Container) bool { return !p.Sandbox }
+	server := func(p containers.Container) bool {
+		return p.PodNamespace == "kube-system" && p.Name == "kube-apiserver"
+	}
+	others := func(p containers.Container) bool { return !p.Sandbox && !server(p) }
 	everything := func(containers.Container) bool { return true }
-	left, err := c.signalPods(ctx, syscall.SIGTERM, workloads)
-	for deadline := time.Now().Add(podGrace); err == nil && left > 0 && time.Now().Before(deadline); {
-		select {
-		case <-time.After(100 * time.Millisecond):
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-		left, err = c.signalPods(ctx, 0, workloads)
+	err := c.endPods(ctx, podGrace, others)
+	if err == nil {
+		err = c.endPods(ctx, serverGrace, func(p containers.Container) bool { return !p.Sandbox && server(p) })
 	}
 	if err != nil {
 		return err
 	}
 	_, err = c.signalPods(ctx, syscall.SIGKILL, everything)
+	return err
+}
+
+// endPods sends SIGTERM to the containers that match and waits for their end,
+// but not longer than grace.
+func (c *Controller) endPods(ctx context.Context, grace time.Duration, match func(containers.Container) bool) error {
+	left, err := c.signalPods(ctx, syscall.SIGTERM, match)
+	for deadline := time.Now().Add(grace); err == nil && left > 0 && time.Now().Before(deadline); {
+		select {
+		case <-time.After(100 * time.Millisecond):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		left, err = c.signalPods(ctx, 0, match)
+	}
 	return err
 }
 

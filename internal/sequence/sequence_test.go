@@ -150,6 +150,7 @@ func (w *world) controller(t *testing.T) (*Controller, string) {
 
 func pods() map[string]containers.Container {
 	return map[string]containers.Container{
+		"api":  {ID: "api", PID: 13, PodNamespace: "kube-system", PodName: "kube-apiserver-n", Name: "kube-apiserver"},
 		"app":  {ID: "app", PID: 10, PodName: "p", Name: "c"},
 		"old":  {ID: "old", PodName: "p", Name: "c"},
 		"pod":  {ID: "pod", PID: 11, PodName: "p", Sandbox: true},
@@ -172,7 +173,7 @@ func TestReboot(t *testing.T) {
 			t.Error("Shutdown during a reboot = nil, want an error")
 		}
 		<-c.done
-		want := []string{"stop kubelet", "terminated app", "terminated side", "killed pod", "stop services", "kill", "sync", "unmount", "sync", "down reboot"}
+		want := []string{"stop kubelet", "terminated app", "terminated side", "terminated api", "killed pod", "stop services", "kill", "sync", "unmount", "sync", "down reboot"}
 		if diff := cmp.Diff(want, w.notes); diff != "" {
 			t.Errorf("steps (-want +got):\n%s", diff)
 		}
@@ -191,8 +192,8 @@ func TestStubbornPods(t *testing.T) {
 			t.Fatal(err)
 		}
 		<-c.done
-		if took := time.Since(began); took < podGrace || took > podGrace+time.Second {
-			t.Errorf("took %v, want the pods' grace of %v", took, podGrace)
+		if took := time.Since(began); took < podGrace+serverGrace || took > podGrace+serverGrace+time.Second {
+			t.Errorf("took %v, want the pods' grace of %v", took, podGrace+serverGrace)
 		}
 		for _, want := range []string{"killed app", "killed side", "killed pod", "down poweroff"} {
 			if !slices.Contains(w.notes, want) {
