@@ -18,6 +18,7 @@ import (
 	machineapi "talos/api/machine"
 	"talos/internal/authz"
 	"talos/internal/configstore"
+	"talos/internal/door"
 	"talos/internal/etcd"
 	"talos/internal/layout"
 	"talos/internal/linux/peercred"
@@ -47,13 +48,13 @@ func (n *node) serveAPI(ctx context.Context, st state.State, rt *runtime.Runtime
 	}
 	// Without a configuration there is nobody to ask: readers may then apply one.
 	unconfigured := authz.WithMaintenance(func() bool { return cfg.Active() == nil })
-	srv := grpc.NewServer(
+	srv := grpc.NewServer(append(door.Recover(n.log),
 		grpc.Creds(peercred.Credentials(layout.RouterUID)),
 		grpc.MaxRecvMsgSize(maxMessage),
 		grpc.SharedWriteBuffer(true),
 		grpc.ChainUnaryInterceptor(authz.UnaryServerInterceptor(unconfigured)),
 		grpc.ChainStreamInterceptor(authz.StreamServerInterceptor(unconfigured)),
-	)
+	)...)
 	api.Register(srv)
 	v1alpha1.RegisterStateServer(srv, server.NewState(state.Filter(st, authz.ResourceRule(store.Types()))))
 	listener, err := peercred.Listen(layout.MachineSocket)

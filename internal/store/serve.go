@@ -19,6 +19,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 
+	"talos/internal/door"
 	"talos/internal/layout"
 	"talos/internal/linux/peercred"
 	"talos/internal/resources/files"
@@ -131,7 +132,7 @@ func Serve(ctx context.Context, st state.State, socket string, log *slog.Logger)
 		}
 		return err
 	})
-	srv := grpc.NewServer(grpc.Creds(peercred.Credentials(uids...)))
+	srv := grpc.NewServer(append(door.Recover(log), grpc.Creds(peercred.Credentials(uids...)))...)
 	v1alpha1.RegisterStateServer(srv, server.NewState(filtered))
 	stop := context.AfterFunc(ctx, srv.Stop)
 	defer stop()

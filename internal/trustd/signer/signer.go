@@ -67,7 +67,7 @@ func Serve(ctx context.Context, st state.State, log *slog.Logger) error {
 	if err != nil {
 		return fmt.Errorf("listen on %s: %w", layout.SignerSocket, err)
 	}
-	server := grpc.NewServer(grpc.Creds(peercred.Credentials(layout.TrustUID)), grpc.MaxRecvMsgSize(1<<20))
+	server := grpc.NewServer(append(door.Recover(log), grpc.Creds(peercred.Credentials(layout.TrustUID)), grpc.MaxRecvMsgSize(1<<20))...)
 	signerapi.RegisterSignerServer(server, New(st, log))
 	stop := context.AfterFunc(ctx, func() { door.Stop(server, grace) })
 	defer stop()
