@@ -47,7 +47,7 @@ clean: ## remove _out; the component cache stays
 
 # --- checking ---------------------------------------------------------------
 
-.PHONY: check verify generate fuzz test e2e cluster bench soak
+.PHONY: check verify generate fuzz test-packages test e2e cluster bench soak
 
 # What runs without root and without network; modules must be there already.
 check: go verify ## formatting, vet, staticcheck, generated code, unit tests: no root, no network
@@ -72,12 +72,20 @@ fuzz: go ## let every fuzz target run for FUZZTIME (default 30s)
 		for f in $$(go test -list '^Fuzz' $$p | grep ^Fuzz || true); do \
 			echo "$$p $$f"; go test -run '^$$' -fuzz "^$$f$$" -fuzztime $${FUZZTIME:-30s} $$p || exit 1; done; done
 
-test: verify image ## everything: also builds all, and tests a real cluster (root)
+# Peers and tools of the tests, from Debian's packages.
+TEST_PACKAGES := dnsmasq-base iproute2 nftables openssl util-linux
+
+test-packages:
+	@missing=$$(for p in $(TEST_PACKAGES); do dpkg -s $$p >/dev/null 2>&1 || echo $$p; done); \
+	[ -z "$$missing" ] || { echo "installing $$missing"; apt-get -qq update && \
+		DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $$missing >/dev/null; }
+
+test: verify image test-packages ## everything: also builds all, and tests a real cluster (root)
+	cd components/flannel && go test ./...
 	REQUIRE_IMAGE=1 REQUIRE_PRIV=1 TALOS_ROOTFS=$(abspath $(OUT)/rootfs.squashfs) go test -race -timeout 20m ./...
 	$(MAKE) --no-print-directory e2e
 
-e2e: image ## the end-to-end tests alone (root)
-	@command -v nsenter ip nft >/dev/null || apt-get install -y -qq util-linux iproute2 nftables >/dev/null
+e2e: image test-packages ## the end-to-end tests alone (root)
 	go test -tags e2e -count=1 -timeout 40m -v ./test/e2e
 
 # --- using ------------------------------------------------------------------
@@ -85,9 +93,9 @@ e2e: image ## the end-to-end tests alone (root)
 cluster: image ## a cluster "demo" on this machine (root): kubectl and talosctl are set up for it
 	@$(OUT)/bin/talosctl cluster create --name demo --controlplanes 1 --workers 0
 
-bench: image ## measure: table on standard output, JSON in _out/bench (root)
+bench: image test-packages ## measure: table on standard output, JSON in _out/bench (root)
 	@mkdir -p $(OUT)/bench
 	go test -tags e2e,bench -count=1 -timeout 40m -v -run '^TestBench$$' ./test/e2e
 
-soak: images-soak ## long tests: also with the previous Kubernetes minor version (root)
+soak: images-soak test-packages ## long tests: also with the previous Kubernetes minor version (root)
 	E2E_KUBERNETES=1.36.3 go test -tags e2e -count=1 -timeout 60m -v -run 'TestNodeIsReady|TestServiceAnswers|TestLogsExecPortForward' ./test/e2e
