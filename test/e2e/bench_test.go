@@ -260,7 +260,7 @@ func versionCalls(t *testing.T, workers int) (p50, p99 time.Duration, rate float
 	defer cancel()
 	var failed atomic.Int64
 	var reason atomic.Value // the last error
-	var mu sync.Mutex // guards all
+	var mu sync.Mutex       // guards all
 	var all []time.Duration
 	var wg sync.WaitGroup
 	for range workers {
