@@ -26,8 +26,27 @@ import (
 // chunkSize bounds one message of a stream of bytes.
 const chunkSize = 32 << 10
 
+// maxFileCalls bounds the calls that look into file systems at one time. One
+// whose server is dead holds a call, and with it a thread, for as long as it
+// likes, and a Go program that has too many threads ends.
+const maxFileCalls = 64
+
+// enter admits a call that looks into file systems; leave ends it.
+func (s *Server) enter() (leave func(), err error) {
+	if s.fileCalls.Add(1) > maxFileCalls {
+		s.fileCalls.Add(-1)
+		return nil, status.Errorf(codes.ResourceExhausted, "%d calls read files already; some may hang in a dead file system", maxFileCalls)
+	}
+	return func() { s.fileCalls.Add(-1) }, nil
+}
+
 // Mounts reports what is mounted, each place once, with sizes in bytes.
 func (s *Server) Mounts(context.Context, *emptypb.Empty) (*machine.MountsResponse, error) {
+	leave, err := s.enter()
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
 	mounts, err := mountinfo.GetMounts(nil)
 	if err != nil {
 		return nil, fmt.Errorf("list mounts: %w", err)
@@ -50,19 +69,50 @@ func (s *Server) Read(req *machine.ReadRequest, stream grpc.ServerStreamingServe
 	if !filepath.IsAbs(req.GetPath()) {
 		return status.Errorf(codes.InvalidArgument, "read %q: give an absolute path", req.GetPath())
 	}
-	file, err := os.Open(req.GetPath())
+	leave, err := s.enter()
 	if err != nil {
+		return err
+	}
+	defer leave()
+	file, err := openRegular(req.GetPath())
+	if errors.Is(err, errNotRegular) {
+		return status.Error(codes.InvalidArgument, err.Error())
+	} else if err != nil {
 		return fileError(err)
 	}
 	defer file.Close()
-	info, err := file.Stat()
+	// Some files of the kernel's wait for more: closing ends such a read.
+	stop := context.AfterFunc(stream.Context(), func() { file.Close() })
+	defer stop()
+	return sendBytes(file, stream)
+}
+
+var errNotRegular = errors.New("not a regular file")
+
+// openRegular opens a regular file without waiting. It looks before it opens:
+// opening a device can do things, such as start a watchdog; and it does not
+// block, should it be a pipe that nobody writes to by then.
+func openRegular(path string) (*os.File, error) {
+	info, err := os.Stat(path)
 	if err != nil {
-		return fileError(err)
+		return nil, err
 	}
 	if !info.Mode().IsRegular() {
-		return status.Errorf(codes.InvalidArgument, "read %s: not a regular file", req.GetPath())
+		return nil, &fs.PathError{Op: "open", Path: path, Err: errNotRegular}
 	}
-	return sendBytes(file, stream)
+	file, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	now, err := file.Stat()
+	if err == nil && !os.SameFile(info, now) {
+		err = &fs.PathError{Op: "open", Path: path, Err: errors.New("changed meanwhile")}
+	}
+	if err != nil {
+		file.Close()
+		return nil, err
+	}
+	return file, nil
 }
 
 // fileError gives an error of the file system the code that a client can use.
@@ -104,6 +154,11 @@ func (s *Server) Copy(req *machine.CopyRequest, stream grpc.ServerStreamingServe
 	if !filepath.IsAbs(root) {
 		return status.Errorf(codes.InvalidArgument, "copy %q: give an absolute path", req.GetRootPath())
 	}
+	leave, err := s.enter()
+	if err != nil {
+		return err
+	}
+	defer leave()
 	if _, err := os.Lstat(root); err != nil {
 		return fileError(err)
 	}
@@ -113,7 +168,7 @@ func (s *Server) Copy(req *machine.CopyRequest, stream grpc.ServerStreamingServe
 		defer close(done)
 		writer.CloseWithError(archive(stream.Context(), root, writer))
 	}()
-	err := sendBytes(reader, stream)
+	err = sendBytes(reader, stream)
 	reader.CloseWithError(io.ErrClosedPipe)
 	<-done
 	return err
@@ -126,6 +181,9 @@ func archive(ctx context.Context, root string, w io.Writer) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
+		if gone(err) {
+			return nil
+		}
 		if err != nil {
 			return err
 		}
@@ -134,22 +192,37 @@ func archive(ctx context.Context, root string, w io.Writer) error {
 	return errors.Join(err, out.Close(), zip.Close())
 }
 
+// gone is the error of what went away after it was listed: a file, a process.
+func gone(err error) bool { return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH) }
+
+// archiveOne adds a file, a folder or a link; what went away meanwhile is left
+// out, as are sockets, pipes and devices.
 func archiveOne(out *tar.Writer, root, path string, entry fs.DirEntry) error {
 	info, err := entry.Info()
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil // gone meanwhile
+	if gone(err) {
+		return nil
 	}
 	if err != nil {
 		return err
 	}
-	if info.Mode()&(fs.ModeSocket|fs.ModeNamedPipe|fs.ModeDevice) != 0 {
+	target := ""
+	var file *os.File
+	switch {
+	case info.Mode()&fs.ModeSymlink != 0:
+		target, err = os.Readlink(path)
+	case info.Mode().IsRegular():
+		file, err = openRegular(path)
+	case !info.IsDir():
 		return nil
 	}
-	target := ""
-	if info.Mode()&fs.ModeSymlink != 0 {
-		if target, err = os.Readlink(path); err != nil {
-			return err
-		}
+	if gone(err) || errors.Is(err, errNotRegular) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if file != nil {
+		defer file.Close()
 	}
 	header, err := tar.FileInfoHeader(info, target)
 	if err != nil {
@@ -158,17 +231,24 @@ func archiveOne(out *tar.Writer, root, path string, entry fs.DirEntry) error {
 	if header.Name, err = filepath.Rel(filepath.Dir(root), path); err != nil {
 		return err
 	}
-	if err := out.WriteHeader(header); err != nil || !info.Mode().IsRegular() {
+	if err := out.WriteHeader(header); err != nil || file == nil {
 		return err
 	}
-	file, err := os.Open(path)
-	if err != nil {
-		return err
+	// The header has promised a size: what the file has grown is left out, what
+	// it has shrunk is filled up. Files of the kernel's promise what they like.
+	n, err := io.Copy(out, io.LimitReader(file, header.Size))
+	if err == nil && n < header.Size {
+		_, err = io.CopyN(out, zeros{}, header.Size-n)
 	}
-	defer file.Close()
-	// A growing file must not outgrow what the header promised.
-	_, err = io.Copy(out, io.LimitReader(file, header.Size))
 	return err
+}
+
+// zeros is an endless reader of them.
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) {
+	clear(p)
+	return len(p), nil
 }
 
 // List streams what is in a folder.
@@ -180,6 +260,11 @@ func (s *Server) List(req *machine.ListRequest, stream grpc.ServerStreamingServe
 	if !filepath.IsAbs(root) {
 		return status.Errorf(codes.InvalidArgument, "list %q: give an absolute path", req.GetRoot())
 	}
+	leave, err := s.enter()
+	if err != nil {
+		return err
+	}
+	defer leave()
 	if _, err := os.Lstat(root); err != nil {
 		return fileError(err)
 	}
@@ -261,6 +346,11 @@ func fillFileInfo(item *machine.FileInfo, path string, entry fs.DirEntry) {
 
 // DiskUsage streams how much each folder below the paths takes, in bytes.
 func (s *Server) DiskUsage(req *machine.DiskUsageRequest, stream grpc.ServerStreamingServer[machine.DiskUsageInfo]) error {
+	leave, err := s.enter()
+	if err != nil {
+		return err
+	}
+	defer leave()
 	for _, root := range req.GetPaths() {
 		root = filepath.Clean(root)
 		if !filepath.IsAbs(root) {

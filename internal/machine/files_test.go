@@ -7,11 +7,14 @@ import (
 	"context"
 	"errors"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"testing"
+	"time"
 
+	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -78,6 +81,85 @@ func TestRead(t *testing.T) {
 		if got := status.Code(s.Read(&machine.ReadRequest{Path: path}, &sink[common.Data]{ctx: t.Context()})); got != want {
 			t.Errorf("Read(%q) = %v, want %v", path, got, want)
 		}
+	}
+}
+
+// TestReadNeverWaits: neither for somebody who writes to a pipe nor for more.
+func TestReadNeverWaits(t *testing.T) {
+	s, pipe := newServer(t), filepath.Join(t.TempDir(), "pipe")
+	if err := unix.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- s.Read(&machine.ReadRequest{Path: pipe}, &sink[common.Data]{ctx: t.Context()}) }()
+	select {
+	case err := <-done:
+		if status.Code(err) != codes.InvalidArgument {
+			t.Errorf("Read of a pipe = %v, want InvalidArgument", err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("Read of a pipe waits for a writer")
+	}
+}
+
+func TestFileCallsAreBounded(t *testing.T) {
+	s, root := newServer(t), t.TempDir()
+	s.fileCalls.Store(maxFileCalls) // hanging
+	_, mounts := s.Mounts(t.Context(), nil)
+	for name, err := range map[string]error{
+		"Mounts":    mounts,
+		"Read":      s.Read(&machine.ReadRequest{Path: "/etc/passwd"}, &sink[common.Data]{ctx: t.Context()}),
+		"Copy":      s.Copy(&machine.CopyRequest{RootPath: root}, &sink[common.Data]{ctx: t.Context()}),
+		"List":      s.List(&machine.ListRequest{Root: root}, &sink[machine.FileInfo]{ctx: t.Context()}),
+		"DiskUsage": s.DiskUsage(&machine.DiskUsageRequest{Paths: []string{root}}, &sink[machine.DiskUsageInfo]{ctx: t.Context()}),
+	} {
+		if status.Code(err) != codes.ResourceExhausted {
+			t.Errorf("%s beyond the bound = %v, want ResourceExhausted", name, err)
+		}
+	}
+	s.fileCalls.Add(-1)
+	if _, err := s.Mounts(t.Context(), nil); err != nil {
+		t.Errorf("Mounts within the bound = %v", err)
+	}
+	if got := s.fileCalls.Load(); got != maxFileCalls-1 {
+		t.Errorf("%d calls counted after all have ended, want %d", got, maxFileCalls-1)
+	}
+}
+
+// TestCopyOfWhatChanges: files shrink and vanish between listing and reading.
+func TestCopyOfWhatChanges(t *testing.T) {
+	root := tree(t)
+	var archive bytes.Buffer
+	out := tar.NewWriter(&archive)
+	for _, change := range []struct {
+		name string
+		do   func(path string) error
+	}{
+		{"file", func(path string) error { return os.Truncate(path, 10) }},
+		{"dir/deep/inner", os.Remove},
+		{"link", os.Remove},
+	} {
+		path := filepath.Join(root, change.name)
+		info, err := os.Lstat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := change.do(path); err != nil {
+			t.Fatal(err)
+		}
+		if err := archiveOne(out, root, path, fs.FileInfoToDirEntry(info)); err != nil {
+			t.Errorf("%s: %v", change.name, err)
+		}
+	}
+	if err := out.Close(); err != nil {
+		t.Errorf("the archive is not whole: %v", err)
+	}
+	in := tar.NewReader(&archive)
+	if header, err := in.Next(); err != nil || header.Size != 100_000 {
+		t.Errorf("first entry = %+v, %v, want the shrunk file with the size it was listed with", header, err)
+	}
+	if _, err := in.Next(); !errors.Is(err, io.EOF) {
+		t.Errorf("after it: %v, want the end", err)
 	}
 }
 

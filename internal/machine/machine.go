@@ -13,6 +13,7 @@ import (
 	"maps"
 	"runtime"
 	"slices"
+	"sync/atomic"
 
 	"github.com/cosi-project/runtime/pkg/state"
 	"github.com/prometheus/procfs"
@@ -76,6 +77,7 @@ type Server struct {
 	inspect.UnimplementedInspectServiceServer
 	Options
 
+	fileCalls         atomic.Int32 // now looking into file systems
 	procPath, sysPath string
 	proc              procfs.FS
 }
