@@ -7,8 +7,11 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestFind(t *testing.T) {
@@ -62,6 +65,42 @@ func TestPodLogs(t *testing.T) {
 	}
 	if _, err := podLogs(t.Context(), root, Container{ID: "etcd"}, false, -1); err == nil {
 		t.Error("logs of what is no pod = nil error")
+	}
+}
+
+// TestPodLogsStayInside: a pod that may write logs must not choose what readers
+// of logs see, keep them waiting, or fill the memory.
+func TestPodLogsStayInside(t *testing.T) {
+	outside := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(outside, []byte("key"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, plant := range map[string]func(path string) error{
+		"link": func(path string) error { return os.Symlink(outside, path) },
+		"pipe": func(path string) error { return unix.Mkfifo(path, 0o600) },
+	} {
+		root := t.TempDir()
+		dir := filepath.Join(root, "ns_p_u", "c")
+		podLogFile(t, dir, "0.log", "2026-01-01T00:00:00Z stdout F fine\n")
+		if err := plant(filepath.Join(dir, "1.log")); err != nil {
+			t.Fatal(err)
+		}
+		if r, err := podLogs(t.Context(), root, ctr, false, -1); err == nil {
+			got, _ := io.ReadAll(r)
+			t.Errorf("%s: logs = %q, want an error", name, got)
+		}
+	}
+	root := t.TempDir()
+	podLogFile(t, filepath.Join(root, "ns_p_u", "c"), "0.log",
+		"2026-01-01T00:00:00Z stdout F "+strings.Repeat("x", 4*maxLine)+"\n2026-01-01T00:00:00Z stdout F next\n")
+	r, err := podLogs(t.Context(), root, ctr, false, -1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	got, err := io.ReadAll(r)
+	if err != nil || len(got) > maxLine+10 || !strings.HasSuffix(string(got), "x\nnext\n") {
+		t.Errorf("an endless line = %d bytes, %v, want at most %d and the next line", len(got), err, maxLine)
 	}
 }
 

@@ -13,11 +13,17 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"talos/internal/layout"
 )
 
-// podLogs is where the kubelet has containers' logs kept.
-const podLogDir = "/var/log/pods"
+const (
+	// podLogDir is where the kubelet has containers' logs kept.
+	podLogDir = "/var/log/pods"
+	// maxLine bounds a line of such a file; containerd breaks them at 16 KiB.
+	maxLine = 64 << 10
+)
 
 // Logs returns what a container of Kubernetes printed, by any name that Find
 // knows: the last tail lines, or all when tail is negative. With follow it goes
@@ -39,7 +45,7 @@ func podLogs(ctx context.Context, root string, c Container, follow bool, tail in
 	if err != nil {
 		return nil, fmt.Errorf("logs of %s: %w", c.DisplayName(), err)
 	}
-	file, err := os.Open(path)
+	file, err := openLog(root, path)
 	if err != nil {
 		return nil, fmt.Errorf("logs of %s: %w", c.DisplayName(), err)
 	}
@@ -50,7 +56,35 @@ func podLogs(ctx context.Context, root string, c Container, follow bool, tail in
 		}
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	return &podLog{ctx: ctx, cancel: cancel, dir: dir, path: path, file: file, lines: bufio.NewReader(file), follow: follow}, nil
+	return &podLog{ctx: ctx, cancel: cancel, root: root, dir: dir, path: path, file: file, lines: bufio.NewReader(file), follow: follow}, nil
+}
+
+// openLog opens a file below root. Pods that collect logs may write there, so
+// no link leads out of it, and no pipe is waited for: who may read logs may
+// not read all files of the node.
+func openLog(root, path string) (*os.File, error) {
+	rel, err := filepath.Rel(root, path)
+	if err != nil {
+		return nil, err
+	}
+	folder, err := os.OpenRoot(root)
+	if err != nil {
+		return nil, err
+	}
+	defer folder.Close()
+	file, err := folder.OpenFile(rel, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	info, err := file.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("open %s: not a regular file", path)
+	}
+	if err != nil {
+		file.Close()
+		return nil, err
+	}
+	return file, nil
 }
 
 // newestLog is the file of the last start: they are called 0.log, 1.log, ….
@@ -103,6 +137,7 @@ func seekTail(file *os.File, n int) error {
 type podLog struct {
 	ctx    context.Context // of the whole read
 	cancel context.CancelFunc
+	root   string // of all pods' logs
 	dir    string
 	path   string
 	file   *os.File
@@ -114,9 +149,15 @@ type podLog struct {
 
 func (l *podLog) Read(p []byte) (int, error) {
 	for len(l.rest) == 0 {
-		part, err := l.lines.ReadBytes('\n')
-		l.whole = append(l.whole, part...)
+		part, err := l.lines.ReadSlice('\n')
+		l.whole = append(l.whole, part[:min(len(part), maxLine-len(l.whole))]...)
+		if errors.Is(err, bufio.ErrBufferFull) {
+			continue
+		}
 		if err == nil {
+			if len(l.whole) == maxLine { // the rest is lost, not the end
+				l.whole[maxLine-1] = '\n'
+			}
 			l.rest = stripCRI(l.whole)
 			l.whole = nil
 			continue
@@ -158,7 +199,7 @@ func (l *podLog) more() error {
 	if path == l.path && os.SameFile(info, have) {
 		return nil
 	}
-	file, err := os.Open(path)
+	file, err := openLog(l.root, path)
 	if err != nil {
 		return nil
 	}
