@@ -51,7 +51,6 @@ func (n *node) serveAPI(ctx context.Context, st state.State, rt *runtime.Runtime
 	srv := grpc.NewServer(append(door.Recover(n.log),
 		grpc.Creds(peercred.Credentials(layout.RouterUID)),
 		grpc.MaxRecvMsgSize(maxMessage),
-		grpc.SharedWriteBuffer(true),
 		grpc.ChainUnaryInterceptor(authz.UnaryServerInterceptor(unconfigured)),
 		grpc.ChainStreamInterceptor(authz.StreamServerInterceptor(unconfigured)),
 	)...)
