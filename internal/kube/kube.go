@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"time"
 
 	"github.com/cosi-project/runtime/pkg/controller"
 	"github.com/cosi-project/runtime/pkg/safe"
@@ -22,6 +23,7 @@ import (
 	"talos/internal/kube/controlplane"
 	"talos/internal/kube/csr"
 	"talos/internal/kube/kubelet"
+	"talos/internal/kube/lease"
 	"talos/internal/kube/localapi"
 	"talos/internal/kube/manifest"
 	"talos/internal/kube/node"
@@ -55,7 +57,7 @@ type Options struct {
 
 // Controllers are all controllers of Kubernetes on this node.
 func Controllers(o Options) []controller.Controller {
-	all := []controller.Controller{localapi.Controller(o.Log), csr.Controller(o.Log)}
+	all := []controller.Controller{localapi.Controller(o.Log), csr.Controller(o.Log), lease.Controller(o.Log, time.Now())}
 	all = append(all, controlplane.Controllers(controlplane.Options{Log: o.Log, Root: o.Root, LocalServer: localServer})...)
 	all = append(all, node.Controllers(node.Options{Log: o.Log, Kubeconfig: kubeconfig})...)
 	all = append(all, kubelet.Controllers(kubelet.Options{Log: o.Log, Surroundings: surroundings(), Restart: o.Services.Restart})...)
