@@ -2,10 +2,10 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
-	"runtime/debug"
 	"time"
+
+	"talos/internal/loop"
 )
 
 // group owns machined's goroutines. They live as long as the machine; each is
@@ -20,7 +20,7 @@ type group struct {
 func (g *group) Go(name string, fn func(context.Context) error) {
 	go func() {
 		for pause := 100 * time.Millisecond; ; pause = min(2*pause, 30*time.Second) {
-			err := protect(g.ctx, fn)
+			err := loop.Protect(func() error { return fn(g.ctx) })
 			if err == nil || g.ctx.Err() != nil {
 				return
 			}
@@ -32,13 +32,4 @@ func (g *group) Go(name string, fn func(context.Context) error) {
 			}
 		}
 	}()
-}
-
-func protect(ctx context.Context, fn func(context.Context) error) (err error) {
-	defer func() {
-		if p := recover(); p != nil { // any value, not only errors
-			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
-		}
-	}()
-	return fn(ctx)
 }

@@ -4,10 +4,11 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
+
+	"talos/internal/linux/atomicfile"
 )
 
 var validMachineID = regexp.MustCompile(`^[0-9a-f]{32}\n?$`)
@@ -25,7 +26,7 @@ func machineID(kept, shown string) error {
 			return err
 		}
 		id = []byte(hex.EncodeToString(raw) + "\n")
-		if err := replace(kept, id); err != nil {
+		if err := atomicfile.Save(kept, id, 0o444); err != nil {
 			return err
 		}
 	}
@@ -33,18 +34,4 @@ func machineID(kept, shown string) error {
 		return err
 	}
 	return os.WriteFile(shown, id, 0o444)
-}
-
-// replace writes a small file so that a loss of power leaves the old or the new.
-func replace(path string, content []byte) error {
-	temp := path + ".new"
-	file, err := os.OpenFile(temp, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o444)
-	if err != nil {
-		return err
-	}
-	_, err = file.Write(content)
-	if err := errors.Join(err, file.Sync(), file.Close()); err != nil {
-		return fmt.Errorf("write %s: %w", temp, err)
-	}
-	return os.Rename(temp, path)
 }

@@ -27,6 +27,7 @@ import (
 	"talos/api/machine"
 	"talos/config"
 	"talos/internal/layout"
+	"talos/internal/linux/atomicfile"
 	"talos/internal/resources/cluster"
 	configres "talos/internal/resources/config"
 )
@@ -264,21 +265,5 @@ func write(path string, data []byte) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
 	}
-	temp := path + ".new"
-	file, err := os.OpenFile(temp, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = file.Write(data)
-	if err := errors.Join(err, file.Sync(), file.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(temp, path); err != nil {
-		return err
-	}
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
+	return atomicfile.Save(path, data, 0o600)
 }

@@ -9,6 +9,8 @@ package cri
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -96,7 +98,7 @@ func Config(o Options) string {
 [plugins.'io.containerd.cri.v1.images'.registry]
   config_path = %s
 `, quote(o.Snapshotter), maxDownloads, quote(o.SandboxImage), quote(containers.HostsDir))
-	for _, host := range sorted(o.Auths) {
+	for _, host := range slices.Sorted(maps.Keys(o.Auths)) {
 		a := o.Auths[host]
 		fmt.Fprintf(&b, "[plugins.'io.containerd.cri.v1.images'.registry.configs.%s.auth]\n", quote(host))
 		for _, kv := range [][2]string{{"username", a.Username}, {"password", a.Password}, {"auth", a.Auth}, {"identitytoken", a.IdentityToken}} {

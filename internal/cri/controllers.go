@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/cosi-project/runtime/pkg/controller"
 	"github.com/cosi-project/runtime/pkg/resource"
@@ -18,6 +20,7 @@ import (
 	"talos/config"
 	"talos/internal/configstore/active"
 	"talos/internal/containers"
+	"talos/internal/linux/atomicfile"
 	"talos/internal/reconcile"
 	"talos/internal/resources/cri"
 )
@@ -97,7 +100,7 @@ func (o ControllerOptions) writeRegistries(ctx context.Context, r controller.Run
 
 // writeTree writes files below dir and removes folders that have none of them.
 func writeTree(dir string, files map[string]string) error {
-	for _, path := range sorted(files) {
+	for _, path := range slices.Sorted(maps.Keys(files)) {
 		if err := writeFile(filepath.Join(dir, path), []byte(files[path])); err != nil {
 			return err
 		}
@@ -123,16 +126,10 @@ func writeTree(dir string, files map[string]string) error {
 
 // writeFile replaces a file whole, and only if it differs; it may be secret.
 func writeFile(path string, content []byte) error {
-	if have, err := os.ReadFile(path); err == nil && string(have) == string(content) {
-		return nil
-	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
 	}
-	if err := os.WriteFile(path+".new", content, 0o600); err != nil {
-		return err
-	}
-	return os.Rename(path+".new", path)
+	return atomicfile.Update(path, content, 0o600)
 }
 
 // WriteSystemConfig writes the configuration of the OS's own containerd.

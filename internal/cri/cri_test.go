@@ -2,8 +2,10 @@ package cri
 
 import (
 	"flag"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -56,7 +58,7 @@ func golden(t *testing.T, name, got string) {
 func TestFiles(t *testing.T) {
 	files := Files(FromConfig(registries))
 	var b strings.Builder
-	for _, path := range sorted(files) {
+	for _, path := range slices.Sorted(maps.Keys(files)) {
 		b.WriteString("-- " + path + " --\n" + files[path])
 	}
 	golden(t, "hosts.txt", b.String())

@@ -3,10 +3,8 @@ package cri
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"os"
 	"path/filepath"
-	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -54,5 +52,3 @@ func tryOverlay(dir string) (err error) {
 	}()
 	return os.WriteFile(filepath.Join(overlay.Target, "file"), []byte("x"), 0o600)
 }
-
-func sorted[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

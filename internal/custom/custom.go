@@ -27,6 +27,7 @@ import (
 	"talos/config"
 	"talos/internal/configstore/active"
 	"talos/internal/layout"
+	"talos/internal/linux/atomicfile"
 	"talos/internal/reconcile"
 	"talos/internal/resources/runtime"
 )
@@ -178,14 +179,5 @@ func replace(path, content string, mode fs.FileMode) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
-	temp := path + ".new"
-	file, err := os.OpenFile(temp, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = file.WriteString(content)
-	if err := errors.Join(err, file.Chmod(mode), file.Sync(), file.Close()); err != nil {
-		return err
-	}
-	return os.Rename(temp, path)
+	return atomicfile.Save(path, []byte(content), mode)
 }

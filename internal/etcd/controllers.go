@@ -1,13 +1,10 @@
 package etcd
 
 import (
-	"bytes"
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -21,6 +18,7 @@ import (
 	"talos/config"
 	"talos/internal/configstore/active"
 	"talos/internal/layout"
+	"talos/internal/linux/atomicfile"
 	"talos/internal/reconcile"
 	"talos/internal/resources/etcd"
 	"talos/internal/resources/network"
@@ -179,7 +177,7 @@ func (m *Member) writePKI(root secrets.EtcdRootSecretsSpec, certs secrets.EtcdSe
 	if err := os.MkdirAll(m.pkiDir, 0o700); err != nil {
 		return err
 	}
-	if err := m.chown(m.pkiDir, layout.EtcdUID, layout.EtcdUID); err != nil {
+	if err := os.Chown(m.pkiDir, layout.EtcdUID, layout.EtcdUID); err != nil {
 		return err
 	}
 	for name, content := range map[string][]byte{
@@ -187,23 +185,11 @@ func (m *Member) writePKI(root secrets.EtcdRootSecretsSpec, certs secrets.EtcdSe
 		fileServer + ".crt": certs.Etcd.Crt, fileServer + ".key": certs.Etcd.Key,
 		filePeer + ".crt": certs.EtcdPeer.Crt, filePeer + ".key": certs.EtcdPeer.Key,
 	} {
-		if err := m.writeFile(filepath.Join(m.pkiDir, name), content); err != nil {
+		if err := atomicfile.UpdateAs(filepath.Join(m.pkiDir, name), content, 0o400, layout.EtcdUID); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// writeFile replaces a file at once; one that is as it should be stays.
-func (m *Member) writeFile(path string, content []byte) error {
-	if have, err := os.ReadFile(path); err == nil && bytes.Equal(have, content) {
-		return nil
-	}
-	temp := path + ".new"
-	if err := os.WriteFile(temp, content, 0o400); err != nil {
-		return err
-	}
-	return errors.Join(m.chown(temp, layout.EtcdUID, layout.EtcdUID), os.Rename(temp, path))
 }
 
 func (m *Member) memberStep(ctx context.Context, r controller.Runtime, _ *slog.Logger) error {
@@ -234,7 +220,5 @@ func (m *Member) localID(ctx context.Context) (uint64, error) {
 	}
 	return status.Header.MemberId, nil
 }
-
-func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
 
 func join(items []string) string { return strings.Join(items, ",") }

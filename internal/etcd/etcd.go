@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
@@ -55,7 +56,6 @@ type Member struct {
 	// so that a reboot in between does not lose what was promised.
 	marker  string
 	pkiDir  string
-	chown   func(path string, uid, gid int) error
 	changed chan struct{} // capacity 1: something that Wait looks at changed
 
 	mu     sync.Mutex // guards client
@@ -67,7 +67,7 @@ func New(st state.State, log *slog.Logger) *Member {
 	return &Member{
 		st: st, log: log.With("component", "etcd"),
 		dataDir: layout.EtcdDataDir, marker: layout.EtcdDataDir + ".bootstrap", pkiDir: filepath.Join(layout.SecretsDir, "etcd"),
-		chown: os.Chown, changed: make(chan struct{}, 1),
+		changed: make(chan struct{}, 1),
 	}
 }
 
@@ -195,7 +195,7 @@ func (m *Member) spec(ctx context.Context) (service.ContainerSpec, error) {
 	if err := os.MkdirAll(m.dataDir, 0o700); err != nil {
 		return service.ContainerSpec{}, err
 	}
-	if err := m.chown(m.dataDir, layout.EtcdUID, layout.EtcdUID); err != nil {
+	if err := os.Chown(m.dataDir, layout.EtcdUID, layout.EtcdUID); err != nil {
 		return service.ContainerSpec{}, err
 	}
 	spec := res.TypedSpec()
@@ -263,7 +263,7 @@ func Args(spec etcd.EtcdSpecSpec, clusterID, dataDir, pkiDir string) []string {
 		}
 	}
 	var out []string
-	for _, flag := range sortedKeys(args) {
+	for _, flag := range slices.Sorted(maps.Keys(args)) {
 		for _, value := range args[flag] {
 			out = append(out, "--"+flag+"="+value)
 		}

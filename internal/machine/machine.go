@@ -10,9 +10,7 @@ import (
 	"context"
 	"io"
 	"log/slog"
-	"maps"
 	"runtime"
-	"slices"
 	"sync/atomic"
 
 	"github.com/cosi-project/runtime/pkg/state"
@@ -133,5 +131,3 @@ func (s *Server) ControllerRuntimeDependencies(context.Context, *emptypb.Empty) 
 	}
 	return &inspect.ControllerRuntimeDependenciesResponse{Messages: []*inspect.ControllerRuntimeDependency{{Edges: edges}}}, nil
 }
-
-func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

@@ -3,6 +3,7 @@ package machine
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -120,7 +121,7 @@ func (s *Server) NetworkDeviceStats(context.Context, *emptypb.Empty) (*machine.N
 		return nil, fmt.Errorf("read net/dev: %w", err)
 	}
 	out := &machine.NetworkDeviceStats{Total: netDev(devs.Total())}
-	for _, name := range sortedKeys(devs) {
+	for _, name := range slices.Sorted(maps.Keys(devs)) {
 		out.Devices = append(out.Devices, netDev(devs[name]))
 	}
 	return &machine.NetworkDeviceStatsResponse{Messages: []*machine.NetworkDeviceStats{out}}, nil

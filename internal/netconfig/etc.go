@@ -18,6 +18,7 @@ import (
 	"github.com/cosi-project/runtime/pkg/safe"
 	"github.com/cosi-project/runtime/pkg/state"
 
+	"talos/internal/linux/atomicfile"
 	"talos/internal/reconcile"
 	"talos/internal/resources/files"
 	"talos/internal/resources/network"
@@ -146,23 +147,13 @@ func (in etcInput) resolvConf() []byte {
 	return b.Bytes()
 }
 
-// writeFile replaces path atomically unless it holds the contents already. The
-// folder is a tmpfs: nothing needs to be synced.
+// writeFile makes path hold contents. The folder is a tmpfs: nothing needs to
+// be synced.
 func writeFile(path string, contents []byte, mode os.FileMode) error {
-	if have, err := os.ReadFile(path); err == nil && bytes.Equal(have, contents) {
-		return nil
-	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
-	tmp := filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".new")
-	if err := os.WriteFile(tmp, contents, mode); err != nil {
-		return err
-	}
-	if err := os.Chmod(tmp, mode); err != nil { // whatever the umask
-		return err
-	}
-	return os.Rename(tmp, path)
+	return atomicfile.Update(path, contents, mode)
 }
 
 // defaultHostname names the node after its machine-id(5), which lasts as long

@@ -7,10 +7,10 @@
 package power
 
 import (
-	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
+
+	"talos/internal/linux/atomicfile"
 
 	"golang.org/x/sys/unix"
 )
@@ -25,37 +25,11 @@ const (
 )
 
 // Note writes the action to file, so that it is there after a loss of power.
-func Note(file string, a Action) (err error) {
-	dir := filepath.Dir(file)
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+func Note(file string, a Action) error {
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 		return err
 	}
-	temp, err := os.CreateTemp(dir, ".power-")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, os.Remove(temp.Name()))
-		}
-	}()
-	_, err = temp.WriteString(string(a) + "\n")
-	err = errors.Join(err, temp.Sync(), temp.Close())
-	if err != nil {
-		return fmt.Errorf("write %s: %w", temp.Name(), err)
-	}
-	if err := os.Rename(temp.Name(), file); err != nil {
-		return err
-	}
-	return syncDir(dir)
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return atomicfile.Save(file, []byte(a+"\n"), 0o600)
 }
 
 // Down is reboot(2): it does not return where it is allowed. In a PID namespace

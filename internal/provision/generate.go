@@ -11,8 +11,8 @@ import (
 	"talos/client/talosconfig"
 	"talos/config"
 	"talos/internal/layout"
+	"talos/internal/linux/atomicfile"
 	"talos/internal/pki"
-	"talos/internal/provision/container"
 )
 
 // adminLifetime is how long the certificates in talosconfig and kubeconfig are valid.
@@ -33,7 +33,7 @@ func (c *Cluster) generate(o Options) error {
 	if err != nil {
 		return err
 	}
-	if err := container.WriteFile(c.dirs.secrets(), data, 0o600); err != nil {
+	if err := atomicfile.Save(c.dirs.secrets(), data, 0o600); err != nil {
 		return err
 	}
 	registryCA, err := c.registryCertificate(now)
@@ -89,9 +89,9 @@ func (c *Cluster) registryCertificate(now time.Time) ([]byte, error) {
 		return nil, err
 	}
 	return pair.Crt, errors.Join(
-		container.WriteFile(c.dirs.registryCA(), pair.Crt, 0o644),
-		container.WriteFile(c.dirs.registryCert(), server.Crt, 0o644),
-		container.WriteFile(c.dirs.registryKey(), server.Key, 0o600),
+		atomicfile.Save(c.dirs.registryCA(), pair.Crt, 0o644),
+		atomicfile.Save(c.dirs.registryCert(), server.Crt, 0o644),
+		atomicfile.Save(c.dirs.registryKey(), server.Key, 0o600),
 	)
 }
 
@@ -114,7 +114,7 @@ func (c *Cluster) writeKubeconfig(secrets *config.Secrets, now time.Time) error 
 	if err != nil {
 		return err
 	}
-	return container.WriteFile(c.dirs.kubeconfig(), kubeconfig(c.Name, c.Endpoint, secrets.Certs.K8s.Crt, admin), 0o600)
+	return atomicfile.Save(c.dirs.kubeconfig(), kubeconfig(c.Name, c.Endpoint, secrets.Certs.K8s.Crt, admin), 0o600)
 }
 
 func kubeconfig(cluster, endpoint string, ca []byte, admin pki.Pair) []byte {
@@ -206,5 +206,5 @@ func (c *Cluster) writeNode(n Node, doc []byte) error {
 	if err := os.WriteFile(name, []byte(n.Name+"\n"), 0o644); err != nil {
 		return err
 	}
-	return container.WriteFile(filepath.Join(k.PlatformDir(), filepath.Base(layout.PlatformConfigFile)), doc, 0o600)
+	return atomicfile.Save(filepath.Join(k.PlatformDir(), filepath.Base(layout.PlatformConfigFile)), doc, 0o600)
 }

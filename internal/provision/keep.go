@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"time"
 
+	"talos/internal/loop"
 	"talos/internal/provision/container"
 	"talos/internal/provision/host"
 )
@@ -72,7 +73,7 @@ func (s *supervisor) keep(ctx context.Context, n Node) {
 			pause := min(restartPause<<min(restarts-1, 10), restartPauseMax)
 			log.Warn("node ended unasked", "restarts", restarts, "pause", pause)
 			s.setNode(n.Name, nodeState{State: StateRestarting, Restarts: restarts})
-			if !sleep(ctx, pause) {
+			if !loop.Sleep(ctx, pause) {
 				return
 			}
 		}

@@ -16,6 +16,7 @@ import (
 	"talos/api/machine"
 	"talos/client"
 	"talos/internal/layout"
+	"talos/internal/loop"
 	"talos/internal/provision/container"
 	"talos/internal/provision/host"
 )
@@ -175,7 +176,7 @@ func (c *Cluster) waitSupervisor(ctx context.Context, p container.Process, progr
 			step = s.Step
 			report(progress, "%s", step)
 		}
-		if !sleep(ctx, 10*time.Millisecond) {
+		if !loop.Sleep(ctx, 10*time.Millisecond) {
 			return fmt.Errorf("start supervisor: not ready after %v, see %s", supervisorPatience, c.SupervisorLog())
 		}
 	}

@@ -12,7 +12,6 @@
 package provision
 
 import (
-	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -285,17 +284,6 @@ func (n Node) apiAddress() string {
 func report(progress func(string), format string, args ...any) {
 	if progress != nil {
 		progress(fmt.Sprintf(format, args...))
-	}
-}
-
-func sleep(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-		return true
 	}
 }
 

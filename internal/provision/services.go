@@ -7,10 +7,10 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"runtime/debug"
 	"sync"
 	"time"
 
+	"talos/internal/loop"
 	"talos/internal/provision/balance"
 	"talos/internal/provision/dhcp"
 	"talos/internal/provision/registry"
@@ -60,7 +60,7 @@ func (s *supervisor) serve(ctx context.Context, wg *sync.WaitGroup) error {
 func (s *supervisor) keepServing(ctx context.Context, svc service, up chan<- error) {
 	var once sync.Once
 	for pause := time.Second; ; pause = min(2*pause, time.Minute) {
-		err := protect(func() error {
+		err := loop.Protect(func() error {
 			return svc.run(ctx, func() { once.Do(func() { up <- nil }) })
 		})
 		if ctx.Err() != nil {
@@ -68,19 +68,10 @@ func (s *supervisor) keepServing(ctx context.Context, svc service, up chan<- err
 		}
 		once.Do(func() { up <- fmt.Errorf("serve %s: %w", svc.name, err) })
 		s.log.Error("service ended", "service", svc.name, "err", err, "pause", pause)
-		if !sleep(ctx, pause) {
+		if !loop.Sleep(ctx, pause) {
 			return
 		}
 	}
-}
-
-func protect(fn func() error) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
-		}
-	}()
-	return fn()
 }
 
 func (s *supervisor) listen(ctx context.Context, port uint16) (net.Listener, error) {

@@ -11,6 +11,7 @@ import (
 	"go.yaml.in/yaml/v3"
 	"golang.org/x/sys/unix"
 
+	"talos/internal/linux/atomicfile"
 	"talos/internal/provision/container"
 )
 
@@ -65,7 +66,7 @@ func (c *Cluster) save() error {
 	if err != nil {
 		return fmt.Errorf("encode cluster: %w", err)
 	}
-	return container.WriteFile(c.dirs.cluster(), data, 0o600)
+	return atomicfile.Save(c.dirs.cluster(), data, 0o600)
 }
 
 // nodeNames lists the nodes that have a folder.
@@ -119,7 +120,7 @@ func (d dirs) writeSupervisor(s supervisorState) error {
 	if err != nil {
 		return err
 	}
-	return container.WriteFile(d.supervisor(), data, 0o600)
+	return atomicfile.Save(d.supervisor(), data, 0o600)
 }
 
 // lockFile takes a lock on a file that it makes, and makes sure that the file

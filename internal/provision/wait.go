@@ -14,6 +14,7 @@ import (
 	"talos/api/machine"
 	"talos/client"
 	"talos/client/talosconfig"
+	"talos/internal/loop"
 )
 
 const (
@@ -81,7 +82,7 @@ func (c *Cluster) await(ctx context.Context, what string, check func(context.Con
 			report(progress, "waiting for %s: %v", what, last)
 			tell = time.Now().Add(tellEvery)
 		}
-		if !sleep(ctx, poll) {
+		if !loop.Sleep(ctx, poll) {
 			return fmt.Errorf("%w; last: %w", ctx.Err(), last)
 		}
 	}

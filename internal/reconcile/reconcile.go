@@ -15,6 +15,8 @@ import (
 	"log/slog"
 	"time"
 
+	"talos/internal/loop"
+
 	"github.com/cosi-project/runtime/pkg/controller"
 	"github.com/cosi-project/runtime/pkg/controller/generic"
 	"github.com/cosi-project/runtime/pkg/resource"
@@ -90,7 +92,7 @@ func (c *Controller) Run(ctx context.Context, r controller.Runtime, _ *zap.Logge
 			return nil
 		case <-r.EventCh():
 		case <-c.Ticks:
-			sleep(ctx, settle)
+			loop.Sleep(ctx, settle)
 		case <-timer.C:
 		}
 		next := Resync
@@ -130,13 +132,6 @@ func kept(err error, log *slog.Logger) error {
 		return nil
 	}
 	return err
-}
-
-func sleep(ctx context.Context, d time.Duration) {
-	select {
-	case <-ctx.Done():
-	case <-time.After(d):
-	}
 }
 
 // Input watches every resource of a type, in the type's own namespace.

@@ -2,10 +2,10 @@ package reconcile
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
-	"runtime/debug"
 	"time"
+
+	"talos/internal/loop"
 )
 
 // Task is one piece of work beside the steps. Its key says what it works on;
@@ -52,7 +52,7 @@ func repeat(ctx context.Context, log *slog.Logger, fn func(context.Context) erro
 	began := time.Now()
 	for pause := firstPause; ; pause = min(pause*5/4, lastPause) {
 		ran := time.Now()
-		err := protect(ctx, fn)
+		err := loop.Protect(func() error { return fn(ctx) })
 		if err == nil || ctx.Err() != nil {
 			return
 		}
@@ -70,13 +70,4 @@ func repeat(ctx context.Context, log *slog.Logger, fn func(context.Context) erro
 		case <-time.After(pause):
 		}
 	}
-}
-
-func protect(ctx context.Context, fn func(context.Context) error) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
-		}
-	}()
-	return fn(ctx)
 }

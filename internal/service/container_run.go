@@ -17,6 +17,7 @@ import (
 	"talos/internal/containers"
 	"talos/internal/layout"
 	"talos/internal/linux/caps"
+	"talos/internal/loop"
 )
 
 // Run implements Runner.
@@ -193,7 +194,7 @@ func (r *containerRun) wait(ctx context.Context, task client.Task) error {
 		if errdefs.IsNotFound(err) || !alive(pid) && gone(calls, r.conn, r.spec.ID) {
 			return errors.New("ended while nobody watched")
 		}
-		if !sleep(ctx, 100*time.Millisecond) {
+		if !loop.Sleep(ctx, 100*time.Millisecond) {
 			return r.end(calls, task, pid)
 		}
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime/debug"
 	"strings"
 	"sync"
 	"time"
@@ -13,6 +12,7 @@ import (
 	"github.com/cosi-project/runtime/pkg/safe"
 	"github.com/cosi-project/runtime/pkg/state"
 
+	"talos/internal/loop"
 	"talos/internal/resources/v1alpha1"
 )
 
@@ -23,7 +23,7 @@ const owner = "v1alpha1.ServiceController"
 func (s *Supervisor) keep(ctx context.Context, u *unit) {
 	for pause := eagerPause; ; pause = min(2*pause, longPause) {
 		ran := never
-		err := protect(func() (err error) {
+		err := loop.Protect(func() (err error) {
 			ran, err = s.once(ctx, u)
 			return err
 		})
@@ -42,7 +42,7 @@ func (s *Supervisor) keep(ctx context.Context, u *unit) {
 			pause = max(pause, firstPause)
 		}
 		s.event(u, StateFailed, fmt.Sprintf("%s; next start in %v", outcome(err, "exited"), pause))
-		if !sleep(ctx, pause) {
+		if !loop.Sleep(ctx, pause) {
 			s.event(u, StateFinished, "stopped")
 			return
 		}
@@ -70,7 +70,7 @@ func (s *Supervisor) once(ctx context.Context, u *unit) (time.Duration, error) {
 	}))
 	var health sync.WaitGroup
 	var began time.Time
-	err := protect(func() error {
+	err := loop.Protect(func() error {
 		return u.def.Runner.Run(runCtx, s.logs.Writer(u.def.ID), func(pid int) {
 			began = time.Now()
 			s.running(u, pid)
@@ -117,7 +117,7 @@ func (s *Supervisor) waitToStart(ctx context.Context, u *unit) error {
 	if u.def.WaitText != "" {
 		waiting(u.def.WaitText)
 	}
-	return protect(func() error { return u.def.Wait(context.WithValue(ctx, reasonKey{}, waiting)) })
+	return loop.Protect(func() error { return u.def.Wait(context.WithValue(ctx, reasonKey{}, waiting)) })
 }
 
 const (
@@ -139,7 +139,7 @@ func (s *Supervisor) watchHealth(ctx context.Context, u *unit) {
 	pause, failures := min(eagerPeriod, period), 0
 	for {
 		checkCtx, cancel := context.WithTimeout(ctx, timeout)
-		err := protect(func() error { return u.def.Health.Check(checkCtx) })
+		err := loop.Protect(func() error { return u.def.Health.Check(checkCtx) })
 		cancel()
 		if ctx.Err() != nil {
 			return
@@ -155,7 +155,7 @@ func (s *Supervisor) watchHealth(ctx context.Context, u *unit) {
 				s.healthy(u, false, err.Error())
 			}
 		}
-		if !sleep(ctx, pause) {
+		if !loop.Sleep(ctx, pause) {
 			return
 		}
 	}
@@ -218,27 +218,5 @@ func (s *Supervisor) publish(u *unit) {
 	}
 	if err != nil {
 		s.log.Error("publish service", "service", u.def.ID, "err", err)
-	}
-}
-
-// protect turns a panic of fn into an error.
-func protect(fn func() error) (err error) {
-	defer func() {
-		if p := recover(); p != nil { // any value, not only errors
-			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
-		}
-	}()
-	return fn()
-}
-
-// sleep waits for d; it returns false when ctx ended first.
-func sleep(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
 	}
 }

@@ -1,13 +1,13 @@
 package controlplane
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+
+	"talos/internal/linux/atomicfile"
 
 	"sigs.k8s.io/yaml"
 )
@@ -18,7 +18,7 @@ func writeFolder(folder string, uid int, f files) error {
 		return err
 	}
 	for name, data := range f {
-		if err := writeFile(filepath.Join(folder, name), data, 0o400, uid); err != nil {
+		if err := atomicfile.UpdateAs(filepath.Join(folder, name), data, 0o400, uid); err != nil {
 			return err
 		}
 	}
@@ -45,25 +45,6 @@ func privateFolder(folder string, uid int) error {
 	return errors.Join(os.Chmod(folder, 0o700), os.Chown(folder, uid, uid))
 }
 
-// writeFile replaces a file at once; one that is as it should be is left alone,
-// so that nobody who watches it wakes up.
-func writeFile(path string, data []byte, mode fs.FileMode, uid int) error {
-	if have, err := os.ReadFile(path); err == nil && bytes.Equal(have, data) {
-		return nil
-	}
-	temp, err := os.CreateTemp(filepath.Dir(path), ".new-")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(temp.Name()) // gone already when all went well
-	_, err = temp.Write(data)
-	err = errors.Join(err, temp.Chmod(mode), temp.Chown(uid, uid), temp.Close())
-	if err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	return os.Rename(temp.Name(), path)
-}
-
 // manifestFile is the name of a static pod's file. The kubelet takes no file
 // whose name begins with a dot, as that of a temporary one does.
 func manifestFile(id string) string { return "talos-" + strings.ReplaceAll(id, "/", "-") + ".yaml" }
@@ -86,7 +67,7 @@ func writeManifests(folder string, pods map[string]m) error {
 			return fmt.Errorf("encode static pod %s: %w", id, err)
 		}
 		keep[manifestFile(id)] = true
-		if err := writeFile(filepath.Join(folder, manifestFile(id)), data, 0o600, os.Geteuid()); err != nil {
+		if err := atomicfile.UpdateAs(filepath.Join(folder, manifestFile(id)), data, 0o600, os.Geteuid()); err != nil {
 			return err
 		}
 	}

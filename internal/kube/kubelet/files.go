@@ -15,6 +15,7 @@ import (
 
 	"sigs.k8s.io/yaml"
 
+	"talos/internal/linux/atomicfile"
 	"talos/internal/pki"
 	"talos/internal/resources/k8s"
 	respem "talos/internal/resources/pem"
@@ -66,7 +67,7 @@ func prepare(root string, g given) error {
 		}
 	}
 	for path, data := range files {
-		if err := write(root+path, data, 0o600); err != nil {
+		if err := atomicfile.Update(root+path, data, 0o600); err != nil {
 			return err
 		}
 	}
@@ -100,7 +101,7 @@ func credentials(root string, g given) error {
 	if err != nil {
 		return err
 	}
-	return write(root+KubeconfigFile, kc, 0o600)
+	return atomicfile.Update(root+KubeconfigFile, kc, 0o600)
 }
 
 // usable tells whether the certificate that is there is this node's, valid for
@@ -146,7 +147,7 @@ func issue(g given) ([]byte, error) {
 // its name, and a link to it.
 func store(root, current string, data []byte, now time.Time) error {
 	name := "kubelet-client-" + now.UTC().Format("2006-01-02-15-04-05") + ".pem"
-	if err := write(root+pkiDir+"/"+name, data, 0o600); err != nil {
+	if err := atomicfile.Update(root+pkiDir+"/"+name, data, 0o600); err != nil {
 		return err
 	}
 	if err := remove(root + current); err != nil {
@@ -184,21 +185,4 @@ func remove(path string) error {
 		return err
 	}
 	return nil
-}
-
-// write replaces a file at once.
-func write(path string, data []byte, mode fs.FileMode) error {
-	if have, err := os.ReadFile(path); err == nil && bytes.Equal(have, data) {
-		return nil
-	}
-	temp, err := os.CreateTemp(filepath.Dir(path), ".new-")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(temp.Name()) // gone already when all went well
-	_, err = temp.Write(data)
-	if err = errors.Join(err, temp.Chmod(mode), temp.Close()); err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	return os.Rename(temp.Name(), path)
 }

@@ -33,6 +33,7 @@ import (
 	"talos/internal/configstore/active"
 	"talos/internal/kube/api"
 	"talos/internal/layout"
+	"talos/internal/loop"
 	"talos/internal/reconcile"
 	"talos/internal/resources/secrets"
 )
@@ -193,7 +194,7 @@ func (f *Forwarder) accept(ctx context.Context, l net.Listener, patient func() b
 // awaitReady closes ready when the local API server has said so.
 func (f *Forwarder) awaitReady(ctx context.Context) {
 	for f.Local != "" && f.Ready != nil && f.Ready(ctx) != nil {
-		if !sleep(ctx, interval) {
+		if !loop.Sleep(ctx, interval) {
 			return
 		}
 	}
@@ -277,7 +278,7 @@ func (f *Forwarder) dial(ctx context.Context, patient func() bool) (net.Conn, er
 		if !patient() {
 			return nil, last
 		}
-		if !sleep(ctx, interval) {
+		if !loop.Sleep(ctx, interval) {
 			return nil, errors.Join(ctx.Err(), last)
 		}
 	}
@@ -305,14 +306,5 @@ func (f *Forwarder) note(to string) {
 	defer f.mu.Unlock()
 	if to == f.Local {
 		f.good = time.Now()
-	}
-}
-
-func sleep(ctx context.Context, d time.Duration) bool {
-	select {
-	case <-ctx.Done():
-		return false
-	case <-time.After(d):
-		return true
 	}
 }

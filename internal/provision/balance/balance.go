@@ -16,6 +16,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"talos/internal/loop"
 )
 
 // How often backends are probed, and how long a connection may take: they are
@@ -68,7 +70,7 @@ func (b *Balancer) Serve(ctx context.Context, l net.Listener) error {
 			return err
 		case err != nil: // out of descriptors: leave what is open time to end
 			b.log.Warn("accept", "address", l.Addr().String(), "err", err)
-			sleep(ctx, 100*time.Millisecond)
+			loop.Sleep(ctx, 100*time.Millisecond)
 			continue
 		}
 		wg.Go(func() { b.forward(ctx, conn) })
@@ -91,7 +93,7 @@ func (b *Balancer) probe(ctx context.Context, be *backend) {
 		if err != nil {
 			pause = probeUnhealthy
 		}
-		if !sleep(ctx, pause) {
+		if !loop.Sleep(ctx, pause) {
 			return
 		}
 	}
@@ -153,16 +155,5 @@ func half(dst, src net.Conn) {
 	}
 	if c, ok := dst.(*net.TCPConn); ok {
 		c.CloseWrite() // fails only when the connection is gone already
-	}
-}
-
-func sleep(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-		return true
 	}
 }

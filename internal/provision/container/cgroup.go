@@ -12,6 +12,8 @@ import (
 	"strings"
 	"time"
 
+	"talos/internal/loop"
+
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 )
@@ -56,7 +58,7 @@ func RemoveCgroup(ctx context.Context, path string) error {
 		if err = errors.Join(errs...); err == nil {
 			return nil
 		}
-		if !sleep(ctx, pause) {
+		if !loop.Sleep(ctx, pause) {
 			return fmt.Errorf("remove control group %s: %w", path, err)
 		}
 	}

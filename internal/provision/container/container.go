@@ -21,11 +21,11 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
 
 	"talos/internal/layout"
+	"talos/internal/linux/atomicfile"
 )
 
 // Node is one container.
@@ -139,7 +139,7 @@ func (n Node) remember(pidFile string) (Process, error) {
 	if err != nil {
 		return Process{}, err
 	}
-	return p, WriteFile(n.record(), data, 0o600)
+	return p, atomicfile.Save(n.record(), data, 0o600)
 }
 
 func (n Node) writeBundle(netns string) error {
@@ -216,31 +216,4 @@ func lastError(path string) string {
 		}
 	}
 	return reason
-}
-
-// WriteFile replaces a file so that a reader, or the next boot after a power
-// cut, sees all of the old content or all of the new.
-func WriteFile(path string, data []byte, mode fs.FileMode) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".new-*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name()) // gone already when all went well
-	_, err = f.Write(data)
-	err = errors.Join(err, f.Chmod(mode), f.Sync(), f.Close())
-	if err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	return os.Rename(f.Name(), path)
-}
-
-func sleep(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-		return true
-	}
 }

@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 
+	"talos/internal/linux/atomicfile"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -185,11 +187,7 @@ func (b *book) save() error {
 	if err != nil {
 		return err
 	}
-	path := bookPath()
-	if err := os.WriteFile(path+".new", data, 0o600); err != nil {
-		return err
-	}
-	return os.Rename(path+".new", path)
+	return atomicfile.Save(bookPath(), data, 0o600)
 }
 
 // snapshot reads the recorded settings; what cannot be written is left out.
