@@ -20,6 +20,7 @@ type gate struct {
 	ring     *keyring
 	director director
 	audit    *audit.Log
+	calls    calls
 }
 
 // handle serves every call there is: who is it, may he, where to, and a line
@@ -27,6 +28,12 @@ type gate struct {
 func (g *gate) handle(_ any, stream grpc.ServerStream) error {
 	record := audit.Record{Start: time.Now()}
 	call, err := g.admit(stream.Context(), stream, &record)
+	if err == nil {
+		var end func()
+		if end, err = g.calls.begin(record.Print + record.Via); err == nil {
+			defer end()
+		}
+	}
 	if err != nil {
 		record.Reason = status.Convert(err).Message()
 	} else {
