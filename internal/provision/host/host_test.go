@@ -1,12 +1,16 @@
 package host
 
 import (
+	"errors"
+	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/nftables"
@@ -198,4 +202,103 @@ func TestNetwork(t *testing.T) {
 	if err != nil || len(tables) != 0 {
 		t.Errorf("tables left: %v, %v", tables, err)
 	}
+}
+
+// within runs fn in a network namespace, on a thread that dies with it.
+func within(t *testing.T, ns *os.File, fn func() error) error {
+	t.Helper()
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread() // never unlocked
+		err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET)
+		if err == nil {
+			err = fn()
+		}
+		done <- err
+	}()
+	return <-done
+}
+
+// TestClustersAreApart: a node reaches its own gateway, and neither another
+// cluster's nor its nodes, although the machine forwards.
+func TestClustersAreApart(t *testing.T) {
+	if os.Getuid() != 0 {
+		if os.Getenv("REQUIRE_PRIV") != "" {
+			t.Fatal("needs root")
+		}
+		t.Skip("needs root")
+	}
+	runtime.LockOSThread() // and never unlocked: the thread dies with the test's goroutine
+	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+		t.Skipf("new network namespace: %v", err)
+	}
+	// Of this thread's namespace: proc(5) shows that of who looks.
+	if err := os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1"), 0); err != nil {
+		t.Fatal(err)
+	}
+	lo, err := netlink.LinkByName("lo")
+	if err == nil {
+		err = netlink.LinkSetUp(lo)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	var gateways, addresses []netip.Addr
+	var nodes []*os.File
+	for i := range 2 {
+		prefix := netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 99, byte(i), 0}), 24)
+		gateway := prefix.Addr().Next()
+		n := Network{Bridge: fmt.Sprint("talostest", i), Table: fmt.Sprint("talos-test", i), Prefix: prefix, Gateway: gateway}
+		if err := n.Ensure(); err != nil {
+			t.Fatal(err)
+		}
+		node := gateway.Next()
+		ns, err := n.Attach(fmt.Sprint("port", i), MAC(node))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer ns.Close()
+		if err := within(t, ns, func() error { return configure(node, gateway) }); err != nil {
+			t.Fatal(err)
+		}
+		gateways, addresses, nodes = append(gateways, gateway), append(addresses, node), append(nodes, ns)
+	}
+	serve := func(addr netip.Addr) error {
+		l, err := net.Listen("tcp", netip.AddrPortFrom(addr, 5000).String())
+		if err == nil {
+			t.Cleanup(func() { l.Close() })
+		}
+		return err
+	}
+	if err := errors.Join(serve(gateways[1]), within(t, nodes[1], func() error { return serve(addresses[1]) })); err != nil {
+		t.Fatal(err)
+	}
+	dial := func(to netip.Addr, patience time.Duration) error {
+		conn, err := net.DialTimeout("tcp", netip.AddrPortFrom(to, 5000).String(), patience)
+		if err == nil {
+			conn.Close()
+		}
+		return err
+	}
+	for _, to := range []netip.Addr{gateways[1], addresses[1]} {
+		if err := dial(to, 10*time.Second); err != nil {
+			t.Errorf("this machine to %s: %v", to, err)
+		}
+		if err := within(t, nodes[0], func() error { return dial(to, time.Second) }); err == nil {
+			t.Errorf("a node of another cluster reaches %s", to)
+		}
+	}
+	if err := within(t, nodes[1], func() error { return dial(gateways[1], 10*time.Second) }); err != nil {
+		t.Errorf("a node to its own gateway: %v", err)
+	}
+}
+
+// configure gives a node's interface its address and the way out.
+func configure(node, gateway netip.Addr) error {
+	link, err := netlink.LinkByName("eth0")
+	if err != nil {
+		return err
+	}
+	addr := &netlink.Addr{IPNet: &net.IPNet{IP: node.AsSlice(), Mask: net.CIDRMask(24, 32)}}
+	return errors.Join(netlink.AddrAdd(link, addr), netlink.LinkSetUp(link), netlink.RouteAdd(&netlink.Route{Gw: gateway.AsSlice()}))
 }
