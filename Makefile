@@ -59,13 +59,17 @@ verify: go
 	go vet -tags e2e,bench ./test/...
 	cd tools && go tool staticcheck -version >/dev/null && go build -o ../$(OUT)/bin/staticcheck honnef.co/go/tools/cmd/staticcheck
 	$(OUT)/bin/staticcheck ./...
-	@rm -rf $(OUT)/generated && mkdir -p $(OUT)/generated && cp -r api docs/reference $(OUT)/generated && $(MAKE) --no-print-directory generate \
-		&& diff -r api $(OUT)/generated/api && diff -r docs/reference $(OUT)/generated/reference \
+	@rm -rf $(OUT)/generated && mkdir -p $(OUT)/generated && cp -r --parents $(GENERATED) $(OUT)/generated \
+		&& $(MAKE) --no-print-directory generate && for d in $(GENERATED); do diff -r $$d $(OUT)/generated/$$d || exit 1; done \
 		|| { echo "generated files are stale: commit what make generate has written" >&2; exit 1; }
 
-generate: go ## write the Go code of the .proto files and the reference pages in docs
+GENERATED := api docs/reference docs/deps
+
+generate: go ## write what is generated: Go of the .proto files, docs/reference, docs/deps
 	cd tools && go run ./protogen ../api
 	go run ./cmd/talosctl/internal/docgen
+	@mkdir -p docs/deps && for p in machined noded; do CGO_ENABLED=0 GOOS=linux GOARCH=amd64 go list -deps -tags grpcnotrace \
+		-f '{{with .Module}}{{if not .Main}}{{.Path}}{{end}}{{end}}' ./cmd/$$p | LC_ALL=C sort -u > docs/deps/$$p.txt || exit 1; done
 
 fuzz: go ## let every fuzz target run for FUZZTIME (default 30s)
 	@for p in $$(go list ./...); do \

@@ -7,9 +7,9 @@ import (
 	"strconv"
 	"strings"
 
-	"talos/internal/pki"
-
 	"go.yaml.in/yaml/v3"
+
+	"talos/internal/pki"
 )
 
 // validate applies the rules that concern several keys, and what is missing.

@@ -10,9 +10,9 @@ import (
 	"os"
 	"path/filepath"
 
-	"talos/internal/linux/atomicfile"
-
 	"golang.org/x/sys/unix"
+
+	"talos/internal/linux/atomicfile"
 )
 
 // Action is how a machine goes down.

@@ -15,14 +15,14 @@ import (
 	"log/slog"
 	"time"
 
-	"talos/internal/loop"
-
 	"github.com/cosi-project/runtime/pkg/controller"
 	"github.com/cosi-project/runtime/pkg/controller/generic"
 	"github.com/cosi-project/runtime/pkg/resource"
 	"github.com/cosi-project/runtime/pkg/safe"
 	"github.com/siderolabs/gen/optional"
 	"go.uber.org/zap"
+
+	"talos/internal/loop"
 )
 
 // Times of the loop.

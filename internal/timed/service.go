@@ -5,13 +5,12 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/cosi-project/runtime/pkg/safe"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/emptypb"
 	"google.golang.org/protobuf/types/known/timestamppb"
-
-	"github.com/cosi-project/runtime/pkg/safe"
 
 	api "talos/api/time"
 	"talos/internal/authz"

@@ -7,9 +7,9 @@ import (
 	"path/filepath"
 	"strings"
 
-	"talos/internal/linux/atomicfile"
-
 	"sigs.k8s.io/yaml"
+
+	"talos/internal/linux/atomicfile"
 )
 
 // writeFolder makes a folder hold exactly f, readable by uid alone.

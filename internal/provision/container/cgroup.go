@@ -12,10 +12,10 @@ import (
 	"strings"
 	"time"
 
-	"talos/internal/loop"
-
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
+
+	"talos/internal/loop"
 )
 
 // cgroupPatience is how long the kernel may take to let go of an emptied group.

@@ -11,9 +11,9 @@ import (
 	"strconv"
 	"strings"
 
-	"talos/internal/linux/atomicfile"
-
 	"golang.org/x/sys/unix"
+
+	"talos/internal/linux/atomicfile"
 )
 
 // Kernel settings that are not of a namespace: what a node writes there, it

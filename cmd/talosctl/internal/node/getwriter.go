@@ -6,7 +6,6 @@ import (
 	"sync"
 
 	cosi "github.com/cosi-project/runtime/api/v1alpha1"
-
 	"go.yaml.in/yaml/v3"
 
 	"talos/cmd/talosctl/internal/cli"
