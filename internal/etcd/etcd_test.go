@@ -2,6 +2,7 @@ package etcd
 
 import (
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"net/netip"
@@ -9,11 +10,13 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"talos/config"
+	configres "talos/internal/resources/config"
 	"talos/internal/store"
 )
 
@@ -109,4 +112,62 @@ func TestMarker(t *testing.T) {
 	if err := m.Bootstrap(t.Context()); err == nil {
 		t.Error("Bootstrap without configuration succeeded")
 	}
+}
+
+// TestBootstrap: once, and on a control plane node only.
+func TestBootstrap(t *testing.T) {
+	secrets, err := config.NewSecrets(time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	made, err := config.Generate(config.Input{ClusterName: "test", Endpoint: "https://10.5.0.1:6443", Secrets: secrets})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		cfg  *config.Config
+		data bool    // of an earlier life
+		want []error // of the calls in turn
+	}{
+		"worker":                     {made.Worker, false, []error{ErrNotControlPlane, ErrNotControlPlane}},
+		"control plane":              {made.ControlPlane, false, []error{nil, ErrAlreadyBootstrapped}},
+		"control plane that has run": {made.ControlPlane, true, []error{ErrAlreadyBootstrapped}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := configured(t, c.cfg)
+			if c.data {
+				if err := os.MkdirAll(filepath.Join(m.dataDir, "member"), 0o700); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for i, want := range c.want {
+				if got := m.Bootstrap(t.Context()); !errors.Is(got, want) {
+					t.Errorf("call %d: Bootstrap = %v, want %v", i+1, got, want)
+				}
+			}
+			if got, want := exists(m.marker), slices.Contains(c.want, nil); got != want {
+				t.Errorf("marked for bootstrap = %t, want %t", got, want)
+			}
+		})
+	}
+}
+
+// configured is a member on a node with that configuration.
+func configured(t *testing.T, cfg *config.Config) *Member {
+	t.Helper()
+	st, err := store.New(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	mc := configres.NewMachineConfig(configres.ActiveID)
+	if mc.TypedSpec().Document, err = cfg.Bytes(); err != nil {
+		t.Fatal(err)
+	}
+	if err := st.Create(t.Context(), mc); err != nil {
+		t.Fatal(err)
+	}
+	m := New(st, slog.New(slog.DiscardHandler))
+	m.dataDir = filepath.Join(t.TempDir(), "etcd")
+	m.marker = m.dataDir + ".bootstrap"
+	return m
 }
