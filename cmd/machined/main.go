@@ -40,6 +40,7 @@ func main() {
 		fmt.Fprintln(os.Stderr, "machined: this is the first process of a node and nothing else")
 		os.Exit(1)
 	}
+	deafen()
 	out := newOutput()
 	log := slog.New(slog.NewTextHandler(out, nil))
 	n := &node{log: log, out: out}
@@ -47,6 +48,14 @@ func main() {
 	log.Error("machined can't go on, the node reboots", "err", err)
 	n.reboot()
 	select {} // reboot(2) may take its time
+}
+
+// deafen takes every signal, for nobody: most end a Go program that does not
+// ask for them, with a dump of its stacks, and any root process of the node can
+// send them.
+func deafen() {
+	signal.Notify(make(chan os.Signal, 1))
+	signal.Reset(unix.SIGURG) // harmless, and the Go runtime's own, many times a second
 }
 
 // node is what is put together here.
