@@ -63,7 +63,7 @@ var table = []group{
 	{Applied, Reboot, "", "machine", `type`},
 	{Applied, Live, "", "machine", `token ca.crt ca.key acceptedCAs[].crt certSANs env pods nodeLabels nodeAnnotations nodeTaints`},
 	{Applied, Reboot, "", "machine.files[]", `content permissions path op`},
-	{Warned, Live, "the control plane always runs its controller manager and its scheduler", "machine.controlPlane", `controllerManager.disabled scheduler.disabled`},
+	{Applied, Live, "", "machine.controlPlane", `controllerManager.disabled scheduler.disabled`},
 	{Applied, Live, "", "machine.kubelet", `image clusterDNS extraArgs extraConfig credentialProviderConfig
 		defaultRuntimeSeccompProfileEnabled registerWithFQDN nodeIP.validSubnets skipNodeRegistration disableManifestsDirectory`},
 	{Applied, Live, "", "machine.kubelet.extraMounts[]", `destination type source options`},
@@ -111,7 +111,7 @@ var table = []group{
 	{Applied, Live, "", "machine.features", `rbac apidCheckExtKeyUsage stableHostname`},
 	{Warned, Live, "pods do not reach the machine's API", "machine.features.kubernetesTalosAPIAccess", `enabled allowedRoles allowedKubernetesNamespaces`},
 	{Warned, Live, "EPHEMERAL has no project quotas", "machine.features", `diskQuotaSupport`},
-	{Warned, Live, "the node reaches the API server through the cluster endpoint; there is no local balancer yet", "machine.features.kubePrism", `enabled port`},
+	{Applied, Live, "", "machine.features.kubePrism", `enabled port`},
 	{Warned, Live, "the node does not resolve names for its pods", "machine.features.hostDNS", `enabled forwardKubeDNSToHost resolveMemberNames`},
 	{Warned, Live, "there is no image cache", "machine.features.imageCache", `localEnabled`},
 	{Warned, Live, "addresses are sorted in one way", "machine.features", `nodeAddressSortAlgorithm`},
