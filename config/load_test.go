@@ -226,7 +226,7 @@ func TestDocuments(t *testing.T) {
 }
 
 func TestWarnings(t *testing.T) {
-	doc := patched(t, `machine: {sysctls: {vm.swappiness: "1"}, install: {disk: /dev/sda, wipe: false}, features: {kubePrism: {enabled: true, port: 7445}, diskQuotaSupport: false}}`)
+	doc := patched(t, `machine: {sysctls: {vm.swappiness: "1"}, install: {disk: /dev/sda, wipe: false}, features: {kubePrism: {enabled: true, port: 7445}, hostDNS: {enabled: true}, diskQuotaSupport: false}}`)
 	_, warnings, err := Load("x.yaml", []byte(doc))
 	if err != nil {
 		t.Fatal(err)
@@ -236,7 +236,7 @@ func TestWarnings(t *testing.T) {
 		got = append(got, w.Key)
 	}
 	slices.Sort(got)
-	want := []string{"machine.features.kubePrism.enabled", "machine.features.kubePrism.port", "machine.install.disk", "machine.sysctls"}
+	want := []string{"machine.features.hostDNS.enabled", "machine.install.disk", "machine.sysctls"}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("warnings (-want +got):\n%s", diff)
 	}
