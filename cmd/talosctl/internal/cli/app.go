@@ -12,6 +12,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -85,6 +86,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 some nodes failed, 4 timed out,
 		Args:              cobra.ArbitraryArgs,
 		RunE:              a.noCommand,
 	}
+	root.SetFlagErrorFunc(flagError)
 	root.SetOut(a.Out)
 	root.SetErr(a.Err)
 	root.SetIn(a.In)
@@ -94,6 +96,18 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 some nodes failed, 4 timed out,
 	f.StringVar(&a.Context, "context", "", "context of the talosconfig to use (default: the current one)")
 	f.StringVar(&a.Talosconfig, "talosconfig", "", "talosconfig file (default: $TALOSCONFIG, $XDG_CONFIG_HOME/talos/config.yaml if that variable is set, else ~/.talos/config)")
 	return root
+}
+
+// flagError leaves out of a flag's error how its value was parsed.
+func flagError(_ *cobra.Command, err error) error {
+	text, value, found := strings.Cut(err.Error(), ": strconv.")
+	if !found {
+		return err
+	}
+	if strings.HasSuffix(value, strconv.ErrRange.Error()) {
+		return Usage("%s: out of range", text)
+	}
+	return Usage("%s: not a number", text)
 }
 
 // begin runs before every command, once its arguments are known to be right.
@@ -154,7 +168,7 @@ func (a *App) Run(ctx context.Context, root *cobra.Command, args []string) int {
 		a.Report(err)
 	}
 	if code == ExitUsage {
-		a.Note("see `%s --help`", cmd.CommandPath())
+		a.Note("usage: %s; see `%s --help`", cmd.UseLine(), cmd.CommandPath())
 	}
 	return code
 }

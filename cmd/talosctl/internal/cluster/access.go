@@ -101,6 +101,9 @@ func (x access) removeTalosconfig(a *cli.App) error {
 		if _, ok := cfg.Contexts[cfg.Context]; !ok {
 			cfg.Context = ""
 		}
+		if cfg.Context == "" && len(cfg.Contexts) > 0 {
+			a.Note("no context is current in %s now: choose one with `%s config context NAME`", path, a.Name)
+		}
 		return cfg.Save(path)
 	})
 }
@@ -118,7 +121,12 @@ func (x access) removeKubeconfig(a *cli.App) error {
 	for _, c := range x.kube {
 		removed = append(removed, cfg.Remove(c)...)
 	}
-	return saveWithout(a, path, removed, func() error { return cfg.Save(path) })
+	return saveWithout(a, path, removed, func() error {
+		if cfg.CurrentContext == "" && len(cfg.Contexts) > 0 {
+			a.Note("no context is current in %s now: choose one with `kubectl config use-context NAME`", path)
+		}
+		return cfg.Save(path)
+	})
 }
 
 // saveWithout saves a file from which something was removed.

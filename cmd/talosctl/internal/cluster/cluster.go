@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -141,12 +143,28 @@ func create(ctx context.Context, a *cli.App, o provision.Options, merge bool) er
 		return err
 	}
 	a.Note(`
-Try next:
+Try next:%[3]s
   kubectl get nodes -o wide
   %[1]s health
   %[1]s services
-  %[1]s cluster destroy --name %[2]s`, a.Name, c.Name)
+  %[1]s cluster destroy --name %[2]s`, a.Name, c.Name, pathHint())
 	return nil
+}
+
+// pathHint is the line that puts this program and kubectl on the PATH, for
+// whom they are not there.
+func pathHint() string {
+	self, err := os.Executable()
+	if err != nil {
+		return ""
+	}
+	dir := filepath.Dir(self)
+	for _, name := range []string{filepath.Base(self), "kubectl"} {
+		if _, err := exec.LookPath(name); err != nil {
+			return "\n  export PATH=" + dir + ":$PATH"
+		}
+	}
+	return ""
 }
 
 func readPatches(from []string, to *[][]byte) error {

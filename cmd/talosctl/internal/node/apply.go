@@ -88,7 +88,11 @@ func apply(ctx context.Context, a *cli.App, format cli.Format, request *machine.
 			}
 			continue
 		}
-		fmt.Fprintf(a.Out, "%s: %s\n", answer.Node, strings.TrimSpace(answer.Message.GetModeDetails()))
+		dry := ""
+		if request.DryRun {
+			dry = "dry run, nothing changed: "
+		}
+		fmt.Fprintf(a.Out, "%s: %s%s\n", answer.Node, dry, strings.TrimSpace(answer.Message.GetModeDetails()))
 	}
 	return failed
 }
