@@ -13,7 +13,6 @@ import (
 	"github.com/containerd/containerd/v2/client"
 	"github.com/containerd/errdefs"
 
-	"talos/internal/layout"
 	"talos/internal/linux/cgroup"
 )
 
@@ -196,12 +195,4 @@ func EndTask(ctx context.Context, t client.Task, grace time.Duration) error {
 		}
 	}
 	return fmt.Errorf("task %s outlived SIGKILL", t.ID())
-}
-
-// Namespaces are where an instance keeps containers that users may see.
-func Namespaces(i Instance) []string {
-	if i == CRI {
-		return []string{layout.SystemNamespace, layout.KubeNamespace}
-	}
-	return []string{layout.SystemNamespace}
 }

@@ -9,13 +9,11 @@ package kube
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"os"
 	"time"
 
 	"github.com/cosi-project/runtime/pkg/controller"
-	"github.com/cosi-project/runtime/pkg/safe"
 	"github.com/cosi-project/runtime/pkg/state"
 	"golang.org/x/sys/unix"
 
@@ -32,9 +30,6 @@ import (
 	"talos/internal/resources/secrets"
 	"talos/internal/service"
 )
-
-// ErrNotControlPlane says that only control plane nodes can do what was asked.
-var ErrNotControlPlane = errors.New("this node is not a control plane node or has no certificates yet")
 
 var errNoConfig = errors.New("there is no machine configuration")
 
@@ -77,18 +72,6 @@ func KubeletService(st state.State) service.Definition {
 		}
 		return localapi.Address(cfg), nil
 	})
-}
-
-// AdminKubeconfig is the kubeconfig that users administer the cluster with.
-func AdminKubeconfig(ctx context.Context, st state.State) ([]byte, error) {
-	sec, err := safe.StateGetByID[*secrets.KubernetesSecrets](ctx, st, "k8s-secrets")
-	if state.IsNotFoundError(err) || err == nil && sec.TypedSpec().AdminKubeconfig == "" {
-		return nil, ErrNotControlPlane
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read kubernetes secrets: %w", err)
-	}
-	return []byte(sec.TypedSpec().AdminKubeconfig), nil
 }
 
 // surroundings looks at where we run.

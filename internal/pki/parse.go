@@ -102,22 +102,6 @@ func ParseCertificates(data []byte) ([]*x509.Certificate, error) {
 	return all, nil
 }
 
-// ParseCSR reads a certificate request, PEM, and checks that its maker holds the key.
-func ParseCSR(data []byte) (*x509.CertificateRequest, error) {
-	block, _ := pem.Decode(data)
-	if block == nil || block.Type != "CERTIFICATE REQUEST" {
-		return nil, errors.New("not a certificate request in PEM")
-	}
-	csr, err := x509.ParseCertificateRequest(block.Bytes)
-	if err != nil {
-		return nil, fmt.Errorf("parse certificate request: %w", err)
-	}
-	if err := csr.CheckSignature(); err != nil {
-		return nil, fmt.Errorf("check signature of certificate request: %w", err)
-	}
-	return csr, nil
-}
-
 // PublicKeyPEM gives the public half of a private key, PKIX in PEM.
 func PublicKeyPEM(private []byte) ([]byte, error) {
 	key, err := ParseKey(private)

@@ -151,15 +151,6 @@ func (ca *CA) Issue(t Template, now time.Time) (Pair, error) {
 	return Pair{Crt: crt, Key: keyPEM}, nil
 }
 
-// SignCSR signs for the key of a certificate request. What the certificate
-// says comes from t alone: the caller decides what of the request it grants.
-func (ca *CA) SignCSR(csr *x509.CertificateRequest, t Template, now time.Time) ([]byte, error) {
-	if err := csr.CheckSignature(); err != nil {
-		return nil, fmt.Errorf("check signature of certificate request: %w", err)
-	}
-	return ca.Sign(csr.PublicKey, t, now)
-}
-
 // Sign makes a certificate for a public key, PEM.
 func (ca *CA) Sign(public crypto.PublicKey, t Template, now time.Time) ([]byte, error) {
 	if err := t.check(); err != nil {

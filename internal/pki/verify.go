@@ -74,15 +74,6 @@ func RenewAt(crt *x509.Certificate) time.Time {
 	return start.Add(crt.NotAfter.Sub(start) / 2)
 }
 
-// RenewPairAt is RenewAt for PEM; a pair that does not parse is due at once.
-func RenewPairAt(p Pair) time.Time {
-	crt, err := ParseCertificate(p.Crt)
-	if err != nil {
-		return time.Time{}
-	}
-	return RenewAt(crt)
-}
-
 func says(crt *x509.Certificate, t Template) bool {
 	return crt.Subject.CommonName == t.CommonName &&
 		sameSet(crt.Subject.Organization, t.Organization) &&

@@ -10,6 +10,3 @@ var (
 	SHA   = "unknown"
 	Built = ""
 )
-
-// Pretty is the operating system's name as nodes report it.
-func Pretty() string { return Name + " (" + Tag + ")" }

@@ -2,9 +2,7 @@ package controlplane
 
 import (
 	"bytes"
-	"crypto"
 	"crypto/sha256"
-	"crypto/x509"
 	"encoding/hex"
 	"encoding/pem"
 	"errors"
@@ -15,6 +13,7 @@ import (
 
 	"sigs.k8s.io/yaml"
 
+	"talos/internal/pki"
 	"talos/internal/resources/k8s"
 	respem "talos/internal/resources/pem"
 	"talos/internal/resources/secrets"
@@ -267,33 +266,10 @@ func publicKeys(root secrets.KubernetesRootSecretsSpec) ([]byte, error) {
 	return out.Bytes(), nil
 }
 
+// publicKey is the public half of a key; one that is public already stays.
 func publicKey(data []byte) ([]byte, error) {
-	block, _ := pem.Decode(data)
-	if block == nil {
-		return nil, errors.New("not PEM")
-	}
-	var key any
-	var err error
-	switch block.Type {
-	case "PUBLIC KEY":
+	if block, _ := pem.Decode(data); block != nil && block.Type == "PUBLIC KEY" {
 		return pem.EncodeToMemory(block), nil
-	case "RSA PRIVATE KEY":
-		key, err = x509.ParsePKCS1PrivateKey(block.Bytes)
-	case "EC PRIVATE KEY":
-		key, err = x509.ParseECPrivateKey(block.Bytes)
-	default:
-		key, err = x509.ParsePKCS8PrivateKey(block.Bytes)
 	}
-	if err != nil {
-		return nil, err
-	}
-	signer, ok := key.(crypto.Signer)
-	if !ok {
-		return nil, fmt.Errorf("%T can't sign", key)
-	}
-	der, err := x509.MarshalPKIXPublicKey(signer.Public())
-	if err != nil {
-		return nil, err
-	}
-	return pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}), nil
+	return pki.PublicKeyPEM(data)
 }

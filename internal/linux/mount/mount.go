@@ -97,12 +97,3 @@ func Detach(path string) error {
 	}
 	return nil
 }
-
-// ReadOnly makes a mount read-only; it fails with EBUSY while files are open
-// for writing.
-func ReadOnly(path string) error {
-	if err := unix.Mount("", path, "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY, ""); err != nil {
-		return &fs.PathError{Op: "remount read-only", Path: path, Err: err}
-	}
-	return nil
-}

@@ -11,19 +11,11 @@ package signer
 
 import (
 	"context"
-	"crypto"
-	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
-	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/big"
-	"net"
 	"net/netip"
 	"time"
 
@@ -37,6 +29,7 @@ import (
 	"talos/internal/door"
 	"talos/internal/layout"
 	"talos/internal/linux/peercred"
+	"talos/internal/pki"
 	"talos/internal/resources/network"
 	"talos/internal/resources/secrets"
 )
@@ -44,7 +37,6 @@ import (
 const (
 	rootID   = "os"
 	lifetime = 24 * time.Hour
-	skew     = 5 * time.Minute // that clocks of nodes may differ
 	grace    = 2 * time.Second
 )
 
@@ -160,33 +152,24 @@ func (s *Server) issue(spec *secrets.OSRootSecretsSpec, request *Request, peer n
 	if spec.IssuingCA == nil || len(spec.IssuingCA.Key) == 0 {
 		return issued{}, errors.New("this node holds no CA key")
 	}
-	ca, err := tls.X509KeyPair(spec.IssuingCA.Crt, spec.IssuingCA.Key)
+	ca, err := pki.ParseCA(spec.IssuingCA.Crt, spec.IssuingCA.Key)
 	if err != nil {
 		return issued{}, fmt.Errorf("certificate authority: %w", err)
 	}
-	key, ok := ca.PrivateKey.(crypto.Signer)
-	if !ok {
-		return issued{}, fmt.Errorf("the CA's key, a %T, cannot sign", ca.PrivateKey)
+	peer = peer.Unmap()
+	template := pki.Template{
+		CommonName: peer.String(), DNSNames: request.Names, IPs: []netip.Addr{peer}, Server: true, Lifetime: lifetime,
 	}
-	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127))
-	if err != nil {
-		return issued{}, err
-	}
-	now := s.now()
-	name := peer.String()
 	if len(request.Names) > 0 {
-		name = request.Names[0]
+		template.CommonName = request.Names[0]
 	}
-	template := &x509.Certificate{
-		SerialNumber: serial, Subject: pkix.Name{CommonName: name},
-		NotBefore: now.Add(-skew), NotAfter: now.Add(lifetime),
-		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-		BasicConstraintsValid: true,
-		IPAddresses:           []net.IP{peer.Unmap().AsSlice()}, DNSNames: request.Names,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, ca.Leaf, request.Key, key)
+	text, err := ca.Sign(request.Key, template, s.now())
 	if err != nil {
 		return issued{}, err
 	}
-	return issued{pem: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), serial: fmt.Sprintf("%x", serial)}, nil
+	crt, err := pki.ParseCertificate(text)
+	if err != nil {
+		return issued{}, err
+	}
+	return issued{pem: text, serial: fmt.Sprintf("%x", crt.SerialNumber)}, nil
 }
