@@ -5,7 +5,8 @@
 //
 // TestMain creates one cluster, every test uses it, and at the end it is
 // destroyed and the host must be as before. Needs root, and what `make image`
-// builds. E2E_CLUSTER=name uses a cluster that is there and leaves it.
+// builds. E2E_KUBERNETES=1.36.3 takes that version, from _out/images-soak;
+// E2E_KEEP=1 leaves the cluster when the tests are done.
 package e2e
 
 import (
@@ -27,10 +28,12 @@ type env struct {
 	home        string // state, talosconfig and kubeconfig of this run alone
 	talosconfig string
 	kubeconfig  string
-	node        string // address of the control plane node
 }
 
 var cluster env
+
+// kubernetesVersion is the one under test; "" is the default.
+var kubernetesVersion = os.Getenv("E2E_KUBERNETES")
 
 func TestMain(m *testing.M) {
 	code, err := run(m)
@@ -53,10 +56,7 @@ func run(m *testing.M) (code int, err error) {
 	if err != nil {
 		return 1, err
 	}
-	cluster = env{
-		name: "e2e", out: out, home: home,
-		talosconfig: filepath.Join(home, "talosconfig"), kubeconfig: filepath.Join(home, "kubeconfig"),
-	}
+	cluster = newEnv("e2e", out, home)
 	before := snapshotHost()
 	if err := cluster.create(); err != nil {
 		cluster.destroy() // best effort: the error that matters is the first
@@ -73,19 +73,54 @@ func run(m *testing.M) (code int, err error) {
 	if err := cluster.destroy(); err != nil {
 		return 1, err
 	}
-	if left := before.compare(snapshotHost()); len(left) > 0 {
+	after := snapshotHost()
+	if left := ownOnly(before.compare(after), before, after); len(left) > 0 {
 		return 1, fmt.Errorf("destroy left the host changed:\n  %s", strings.Join(left, "\n  "))
 	}
 	fmt.Println("ok: destroy left processes, mounts, namespaces, links, cgroups, nftables and sysctls as they were")
 	return code, os.RemoveAll(home)
 }
 
-func (e env) create() error {
-	return e.stream(15*time.Minute, "talosctl", "cluster", "create", "--name", e.name, "--controlplanes", "1", "--workers", "0")
+func newEnv(name, out, home string) env {
+	return env{name: name, out: out, home: home, talosconfig: filepath.Join(home, "talosconfig"), kubeconfig: filepath.Join(home, "kubeconfig")}
+}
+
+// create makes the cluster; args are further flags.
+func (e env) create(args ...string) error {
+	args = append([]string{"cluster", "create", "--name", e.name, "--controlplanes", "1", "--workers", "0"}, args...)
+	if kubernetesVersion != "" {
+		args = append(args, "--kubernetes-version", kubernetesVersion, "--images", filepath.Join(e.out, "images-soak"))
+	}
+	err := e.stream(15*time.Minute, "talosctl", args...)
+	own.note(e.home)
+	return err
 }
 
 func (e env) destroy() error {
 	return e.stream(3*time.Minute, "talosctl", "cluster", "destroy", "--name", e.name)
+}
+
+// secondCluster makes a cluster beside the one of all tests, until t ends.
+func secondCluster(t *testing.T, name string, args ...string) env {
+	t.Helper()
+	home, err := os.MkdirTemp("", "talos-e2e-"+name+"-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := newEnv(name, cluster.out, home)
+	t.Cleanup(func() {
+		if t.Failed() {
+			e.dump()
+		}
+		if err := e.destroy(); err != nil {
+			t.Error(err)
+		}
+		os.RemoveAll(home) // best effort
+	})
+	if err := e.create(args...); err != nil {
+		t.Fatal(err)
+	}
+	return e
 }
 
 // dump shows what a person would look at after a failure.
@@ -137,7 +172,12 @@ func kubectl(t *testing.T, args ...string) string { t.Helper(); return must(t, "
 
 func must(t *testing.T, stdin, name string, args ...string) string {
 	t.Helper()
-	stdout, stderr, err := cluster.try(stdin, name, args...)
+	return cluster.must(t, stdin, name, args...)
+}
+
+func (e env) must(t *testing.T, stdin, name string, args ...string) string {
+	t.Helper()
+	stdout, stderr, err := e.try(stdin, name, args...)
 	if err != nil {
 		t.Fatalf("%s %s: %v\n%s%s", name, strings.Join(args, " "), err, stdout, stderr)
 	}
@@ -161,10 +201,12 @@ func eventually(t *testing.T, limit time.Duration, what string, check func() err
 }
 
 // healthy waits until the node says that it is.
-func healthy(t *testing.T) {
+func healthy(t *testing.T) { t.Helper(); cluster.healthy(t) }
+
+func (e env) healthy(t *testing.T) {
 	t.Helper()
 	eventually(t, 3*time.Minute, "cluster healthy", func() error {
-		_, stderr, err := cluster.try("", "talosctl", "health", "--wait-timeout", "60s")
+		_, stderr, err := e.try("", "talosctl", "health", "--wait-timeout", "60s")
 		if err != nil {
 			return fmt.Errorf("%w: %s", err, lastLine(stderr))
 		}

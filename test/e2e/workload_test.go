@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -13,6 +14,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"talos/config"
 )
 
 const workload = `
@@ -66,7 +69,8 @@ var agnhost = imageInLayout("e2e-test-images/agnhost")
 func TestNodeIsReady(t *testing.T) {
 	healthy(t)
 	wide := kubectl(t, "get", "nodes", "-o", "wide")
-	for _, want := range []string{` Ready `, `control-plane`, `v1\.37\.1`, `Talos \(v\d+\.\d+\.\d+`, `containerd://2\.`} {
+	version := "v" + regexp.QuoteMeta(cmp.Or(kubernetesVersion, config.DefaultKubernetesVersion))
+	for _, want := range []string{` Ready `, `control-plane`, version, `Talos \(v\d+\.\d+\.\d+`, `containerd://2\.`} {
 		if !regexp.MustCompile(want).MatchString(wide) {
 			t.Errorf("kubectl get nodes -o wide does not show %s:\n%s", want, wide)
 		}
