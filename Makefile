@@ -11,7 +11,7 @@ GOBUILD := CGO_ENABLED=0 go build -trimpath -buildvcs=false
 PROGRAMS := $(patsubst cmd/%/main.go,%,$(wildcard cmd/*/main.go))
 
 .DEFAULT_GOAL := help
-.PHONY: help go programs components build image images-soak clean
+.PHONY: help go root programs components build image images-soak clean
 
 help: ## print this list
 	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -21,6 +21,9 @@ go:
 		echo "Go 1.26 or newer is needed; this is: $$(go version 2>&1)." >&2; \
 		echo "Get it from https://go.dev/dl/, or, with Go 1.21 or newer, set GOTOOLCHAIN=go1.26.8." >&2; \
 		exit 1; }
+
+root:
+	@test "$$(id -u)" = 0 || { echo "Root is needed: nodes are containers with networks of their own. Try: sudo env PATH=\"\$$PATH\" make" $(MAKECMDGOALS) >&2; exit 1; }
 
 programs: go
 	@mkdir -p $(OUT)/bin
@@ -94,7 +97,7 @@ e2e: image test-packages ## the end-to-end tests alone (root)
 
 # --- using ------------------------------------------------------------------
 
-cluster: image ## a cluster "demo" on this machine (root): kubectl and talosctl are set up for it
+cluster: root image ## a cluster "demo" on this machine (root): kubectl and talosctl are set up for it
 	@$(OUT)/bin/talosctl cluster create --name demo --controlplanes 1 --workers 0
 
 bench: image test-packages ## measure: table on standard output, JSON in _out/bench (root)
