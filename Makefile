@@ -18,7 +18,7 @@ help: ## print this list
 
 go:
 	@go version 2>/dev/null | grep -Eq 'go1\.(2[6-9]|[3-9][0-9])' || { \
-		echo "Go 1.26 or newer is needed; this is: $$(go version 2>&1)." >&2; \
+		echo "Go 1.26 or newer is needed; this is: $$(command -v go >/dev/null && go version 2>&1 || echo "no go on the PATH")." >&2; \
 		echo "Get it from https://go.dev/dl/, or, with Go 1.21 or newer, set GOTOOLCHAIN=go1.26.8." >&2; \
 		exit 1; }
 
