@@ -15,7 +15,7 @@ func (a *App) hint(err error) string {
 	var path *fs.PathError
 	switch {
 	case errors.Is(err, talosconfig.ErrNoContext):
-		return fmt.Sprintf("choose one with `%s config context NAME` or --context, or add one with `%s config merge FILE`", a.Name, a.Name)
+		return fmt.Sprintf("choose one with `%[1]s config context NAME` or --context, make a cluster with `%[1]s cluster create`, or add one with `%[1]s config merge FILE`", a.Name)
 	case errors.As(err, &path) && errors.Is(err, fs.ErrNotExist) && a.isTalosconfig(path.Path):
 		return fmt.Sprintf("there is no talosconfig there: name one with --talosconfig or $TALOSCONFIG, make a cluster with `%s cluster create`, or take over one with `%s config merge FILE`", a.Name, a.Name)
 	}
