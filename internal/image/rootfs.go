@@ -86,9 +86,10 @@ func addEtc(t *Tree, tag string) {
 		{"networkd", layout.NetworkUID},
 		{"timed", layout.TimeUID},
 		{"etcd", layout.EtcdUID},
-		{"nobody", layout.APIServerUID},
+		{"kube-apiserver", layout.APIServerUID},
 		{"kube-controller-manager", layout.ManagerUID},
 		{"kube-scheduler", layout.SchedulerUID},
+		{"nobody", 65534},
 	}
 	var passwd, group string
 	for _, u := range users {

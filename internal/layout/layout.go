@@ -55,9 +55,9 @@ const (
 	NetworkUID   = 53
 	TimeUID      = 54
 	EtcdUID      = 60
-	APIServerUID = 65534
-	ManagerUID   = 65535
-	SchedulerUID = 65536
+	APIServerUID = 61 // not nobody: a pod that is may not read our secrets
+	ManagerUID   = 62
+	SchedulerUID = 63
 )
 
 // Names of containerd namespaces.
