@@ -56,14 +56,22 @@ func viewOf(t *testing.T, uid int, socket string) state.State {
 	return state.WrapCore(client.NewAdapter(v1alpha1.NewStateClient(conn)))
 }
 
+// needRoot skips the test for users that the store does not know, unless
+// REQUIRE_PRIV is set.
+func needRoot(t *testing.T) {
+	t.Helper()
+	if os.Getuid() == 0 {
+		return
+	}
+	if os.Getenv("REQUIRE_PRIV") != "" {
+		t.Fatal("needs root")
+	}
+	t.Skip("needs root")
+}
+
 // TestOtherUsers goes through a real socket as each daemon's user.
 func TestOtherUsers(t *testing.T) {
-	if os.Getuid() != 0 {
-		if os.Getenv("REQUIRE_PRIV") != "" {
-			t.Fatal("needs root")
-		}
-		t.Skip("needs root")
-	}
+	needRoot(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	st, err := New(ctx)
