@@ -73,8 +73,7 @@ func run(m *testing.M) (code int, err error) {
 	if err := cluster.destroy(); err != nil {
 		return 1, err
 	}
-	after := snapshotHost()
-	if left := ownOnly(before.compare(after), before, after); len(left) > 0 {
+	if left := leftBehind(before); len(left) > 0 {
 		return 1, fmt.Errorf("destroy left the host changed:\n  %s", strings.Join(left, "\n  "))
 	}
 	fmt.Println("ok: destroy left processes, mounts, namespaces, links, cgroups, nftables and sysctls as they were")
@@ -226,4 +225,16 @@ func contains(text, want string) error {
 		return fmt.Errorf("no %q in %s", want, text)
 	}
 	return nil
+}
+
+// leftBehind is what is not as before. The kernel takes a moment to end
+// processes and namespaces: what is on its way out is not left behind.
+func leftBehind(before host) (left []string) {
+	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(500 * time.Millisecond) {
+		after := snapshotHost()
+		if left = ownOnly(before.compare(after), before, after); len(left) == 0 {
+			break
+		}
+	}
+	return left
 }

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	gocmp "github.com/google/go-cmp/cmp"
 )
@@ -72,11 +73,19 @@ func TestSettingsTakeEffect(t *testing.T) {
 	node, initBefore, podsBefore := nodeAddress(t), nodeInit(t), podStarts(t)
 	udp, tcp, udpPort, tcpPort := listenLogs(t)
 	images, files := serveFiles(t, registry("somebody", "known")), serveFiles(t, text(extraManifest))
+	t.Cleanup(func() { // after the configuration is what it was before: the next test finds the pods that it expects
+		eventually(t, 2*time.Minute, "the static pod of the test is gone", func() error {
+			if pods := kubectl(t, "get", "pods", "-o", "name"); strings.Contains(pods, "mine-") {
+				return fmt.Errorf("pods are %s", pods)
+			}
+			return nil
+		})
+	})
 	configure(t, fmt.Sprintf(settings, gateway(t, cluster), udpPort, tcpPort, images, files, agnhost))
 	must(t, "apiVersion: v1\nkind: Pod\nmetadata: {name: pulled, namespace: default}\nspec: {containers: [{name: c, image: \"registry.example/some/thing:v1\", args: [pause]}]}\n",
 		"kubectl", "apply", "-f", "-")
 	t.Cleanup(func() {
-		kubectl(t, "delete", "--ignore-not-found", "--wait=false", "pod/pulled", "configmap/inline", "configmap/extra")
+		kubectl(t, "delete", "--ignore-not-found", "--timeout=90s", "pod/pulled", "configmap/inline", "configmap/extra")
 	})
 	for _, c := range []struct {
 		name  string

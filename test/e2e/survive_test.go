@@ -30,8 +30,8 @@ func TestKilledDaemonsComeBack(t *testing.T) {
 		{"routerd", "routerd", nil},
 		{"apid", "apid", nil},
 		{"trustd", "trustd", nil},
-		{"containerd", "containerd", []string{"/system/"}},
-		{"cri", "containerd", []string{"cri"}},
+		{"containerd", "containerd", []string{"/system/etc/containerd/"}},
+		{"cri", "containerd", []string{"/system/etc/cri/"}},
 		{"etcd", "etcd", nil},
 		{"kubelet", "kubelet", nil},
 	} {
