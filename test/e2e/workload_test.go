@@ -127,7 +127,8 @@ func TestLogsExecPortForward(t *testing.T) {
 }
 
 func get(url, prefix string) error {
-	client := http.Client{Timeout: 5 * time.Second}
+	// A connection of its own: one that is kept would stay with the pod that it once reached.
+	client := http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
 	resp, err := client.Get(url)
 	if err != nil {
 		return err
