@@ -98,7 +98,7 @@ func (d daemon) spec() service.ContainerSpec {
 	}
 	return service.ContainerSpec{
 		ID: d.name, Args: []string{"/usr/bin/" + d.name},
-		Env: []string{"GOMEMLIMIT=" + d.memory, "GOMAXPROCS=2", "GOTRACEBACK=single"},
+		Env: []string{"GOMEMLIMIT=" + d.memory, "GOTRACEBACK=single"},
 		UID: d.uid, GID: d.uid, Capabilities: d.caps, Mounts: binds,
 		OOMScoreAdj: -998, Cgroup: "/system/" + d.name,
 		Memory: daemonMemory, Pids: daemonPids,

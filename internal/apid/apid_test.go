@@ -96,12 +96,13 @@ func TestRotationUnderLoad(t *testing.T) {
 	var wg sync.WaitGroup
 	for worker := range 4 {
 		wg.Go(func() {
-			client := machine.NewMachineServiceClient(n.dial(t, crt))
+			conn := n.dial(t, crt)
 			for ctx.Err() == nil {
-				if worker%2 == 1 { // half of them come anew every time
-					client = machine.NewMachineServiceClient(n.dial(t, crt))
+				if worker%2 == 1 { // half of them come anew every time; a peer has only so many connections
+					conn.Close()
+					conn = n.dial(t, crt)
 				}
-				if _, err := client.Version(t.Context(), &emptypb.Empty{}); err != nil {
+				if _, err := machine.NewMachineServiceClient(conn).Version(t.Context(), &emptypb.Empty{}); err != nil {
 					t.Errorf("worker %d: %v", worker, err)
 					return
 				}
