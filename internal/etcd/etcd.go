@@ -136,7 +136,9 @@ func (m *Member) Bootstrap(ctx context.Context) error {
 	if m.hasData() || exists(m.marker) {
 		return ErrAlreadyBootstrapped
 	}
-	if err := writeMarker(m.marker); err != nil {
+	if err := writeMarker(m.marker); errors.Is(err, fs.ErrExist) {
+		return ErrAlreadyBootstrapped // of two callers at once, one was first
+	} else if err != nil {
 		return fmt.Errorf("bootstrap etcd: %w", err)
 	}
 	select {
@@ -163,19 +165,24 @@ func exists(path string) bool {
 	return !errors.Is(err, fs.ErrNotExist)
 }
 
-// writeMarker makes an empty file that survives a power cut.
+// writeMarker makes an empty file that survives a power cut; fs.ErrExist when it
+// is there already. After any other error there is none: nothing was promised.
 func writeMarker(path string) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
-	file, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY, 0o600)
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(file.Sync(), file.Close()); err != nil {
-		return err
+	if err := errors.Join(file.Sync(), file.Close(), syncFolder(filepath.Dir(path))); err != nil {
+		return errors.Join(err, os.Remove(path))
 	}
-	dir, err := os.Open(filepath.Dir(path))
+	return nil
+}
+
+func syncFolder(path string) error {
+	dir, err := os.Open(path)
 	if err != nil {
 		return err
 	}
@@ -203,7 +210,6 @@ func (m *Member) spec(ctx context.Context) (service.ContainerSpec, error) {
 		ID:    ServiceID,
 		Image: spec.Image,
 		Args:  append([]string{"/usr/local/bin/etcd"}, Args(*spec, cfg.Cluster.ID, m.dataDir, m.pkiDir)...),
-		Env:   []string{"ETCD_UNSUPPORTED_ARCH="}, // none is meant: refuse to run where etcd is not supported
 		UID:   layout.EtcdUID, GID: layout.EtcdUID,
 		Mounts: []specs.Mount{
 			bind(m.dataDir, "rw"),

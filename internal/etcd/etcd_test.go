@@ -152,6 +152,41 @@ func TestBootstrap(t *testing.T) {
 	}
 }
 
+// TestBootstrapTogether: of many callers at once, one is told that it was.
+func TestBootstrapTogether(t *testing.T) {
+	secrets, err := config.NewSecrets(time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	made, err := config.Generate(config.Input{ClusterName: "test", Endpoint: "https://10.5.0.1:6443", Secrets: secrets})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := configured(t, made.ControlPlane)
+	const callers = 16
+	answers := make(chan error, callers)
+	start := make(chan struct{})
+	for range callers {
+		go func() {
+			<-start
+			answers <- m.Bootstrap(t.Context())
+		}()
+	}
+	close(start)
+	accepted := 0
+	for range callers {
+		switch err := <-answers; {
+		case err == nil:
+			accepted++
+		case !errors.Is(err, ErrAlreadyBootstrapped):
+			t.Errorf("Bootstrap = %v, want %v", err, ErrAlreadyBootstrapped)
+		}
+	}
+	if accepted != 1 {
+		t.Errorf("%d callers were told that they bootstrapped the cluster, want 1", accepted)
+	}
+}
+
 // configured is a member on a node with that configuration.
 func configured(t *testing.T, cfg *config.Config) *Member {
 	t.Helper()
