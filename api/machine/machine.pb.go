@@ -1011,10 +1011,19 @@ func (x *ApplyConfigurationResponse) GetMessages() []*ApplyConfiguration {
 }
 
 type RebootRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Mode          RebootRequest_Mode     `protobuf:"varint,1,opt,name=mode,proto3,enum=machine.RebootRequest_Mode" json:"mode,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Mode  RebootRequest_Mode     `protobuf:"varint,1,opt,name=mode,proto3,enum=machine.RebootRequest_Mode" json:"mode,omitempty"`
+	// Fields of ours. drain cordons the node and moves its pods elsewhere first;
+	// a client that knows no drain has drained by itself.
+	Drain bool `protobuf:"varint,1000,opt,name=drain,proto3" json:"drain,omitempty"`
+	// How long the drain may take (default: five minutes).
+	DrainTimeout *durationpb.Duration `protobuf:"bytes,1001,opt,name=drain_timeout,json=drainTimeout,proto3" json:"drain_timeout,omitempty"`
+	// How long all of it may take, until the node goes down whatever hangs.
+	Deadline *durationpb.Duration `protobuf:"bytes,1002,opt,name=deadline,proto3" json:"deadline,omitempty"`
+	// The name of the cluster, to go down although etcd loses its quorum by it.
+	ForceQuorumLoss string `protobuf:"bytes,1003,opt,name=force_quorum_loss,json=forceQuorumLoss,proto3" json:"force_quorum_loss,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *RebootRequest) Reset() {
@@ -1052,6 +1061,34 @@ func (x *RebootRequest) GetMode() RebootRequest_Mode {
 		return x.Mode
 	}
 	return RebootRequest_DEFAULT
+}
+
+func (x *RebootRequest) GetDrain() bool {
+	if x != nil {
+		return x.Drain
+	}
+	return false
+}
+
+func (x *RebootRequest) GetDrainTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.DrainTimeout
+	}
+	return nil
+}
+
+func (x *RebootRequest) GetDeadline() *durationpb.Duration {
+	if x != nil {
+		return x.Deadline
+	}
+	return nil
+}
+
+func (x *RebootRequest) GetForceQuorumLoss() string {
+	if x != nil {
+		return x.ForceQuorumLoss
+	}
+	return ""
 }
 
 type Reboot struct {
@@ -1403,9 +1440,11 @@ func (x *PhaseEvent) GetAction() PhaseEvent_Action {
 }
 
 type TaskEvent struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Task          string                 `protobuf:"bytes,1,opt,name=task,proto3" json:"task,omitempty"`
-	Action        TaskEvent_Action       `protobuf:"varint,2,opt,name=action,proto3,enum=machine.TaskEvent_Action" json:"action,omitempty"`
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Task   string                 `protobuf:"bytes,1,opt,name=task,proto3" json:"task,omitempty"`
+	Action TaskEvent_Action       `protobuf:"varint,2,opt,name=action,proto3,enum=machine.TaskEvent_Action" json:"action,omitempty"`
+	// What the task does just now, or why it did not succeed.
+	Message       string `protobuf:"bytes,1000,opt,name=message,proto3" json:"message,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1452,6 +1491,13 @@ func (x *TaskEvent) GetAction() TaskEvent_Action {
 		return x.Action
 	}
 	return TaskEvent_START
+}
+
+func (x *TaskEvent) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
 }
 
 type ServiceStateEvent struct {
@@ -1953,8 +1999,12 @@ type ResetRequest struct {
 	SystemPartitionsToWipe []*ResetPartitionSpec  `protobuf:"bytes,3,rep,name=system_partitions_to_wipe,json=systemPartitionsToWipe,proto3" json:"system_partitions_to_wipe,omitempty"`
 	UserDisksToWipe        []string               `protobuf:"bytes,4,rep,name=user_disks_to_wipe,json=userDisksToWipe,proto3" json:"user_disks_to_wipe,omitempty"`
 	Mode                   ResetRequest_WipeMode  `protobuf:"varint,5,opt,name=mode,proto3,enum=machine.ResetRequest_WipeMode" json:"mode,omitempty"`
-	unknownFields          protoimpl.UnknownFields
-	sizeCache              protoimpl.SizeCache
+	// As in RebootRequest; a reset drains if it is graceful.
+	DrainTimeout    *durationpb.Duration `protobuf:"bytes,1001,opt,name=drain_timeout,json=drainTimeout,proto3" json:"drain_timeout,omitempty"`
+	Deadline        *durationpb.Duration `protobuf:"bytes,1002,opt,name=deadline,proto3" json:"deadline,omitempty"`
+	ForceQuorumLoss string               `protobuf:"bytes,1003,opt,name=force_quorum_loss,json=forceQuorumLoss,proto3" json:"force_quorum_loss,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *ResetRequest) Reset() {
@@ -2020,6 +2070,27 @@ func (x *ResetRequest) GetMode() ResetRequest_WipeMode {
 		return x.Mode
 	}
 	return ResetRequest_ALL
+}
+
+func (x *ResetRequest) GetDrainTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.DrainTimeout
+	}
+	return nil
+}
+
+func (x *ResetRequest) GetDeadline() *durationpb.Duration {
+	if x != nil {
+		return x.Deadline
+	}
+	return nil
+}
+
+func (x *ResetRequest) GetForceQuorumLoss() string {
+	if x != nil {
+		return x.ForceQuorumLoss
+	}
+	return ""
 }
 
 type Reset struct {
@@ -2171,10 +2242,14 @@ func (x *Shutdown) GetActorId() string {
 }
 
 type ShutdownRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Force         bool                   `protobuf:"varint,1,opt,name=force,proto3" json:"force,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Force bool                   `protobuf:"varint,1,opt,name=force,proto3" json:"force,omitempty"`
+	// As in RebootRequest; a shutdown drains unless it is forced.
+	DrainTimeout    *durationpb.Duration `protobuf:"bytes,1001,opt,name=drain_timeout,json=drainTimeout,proto3" json:"drain_timeout,omitempty"`
+	Deadline        *durationpb.Duration `protobuf:"bytes,1002,opt,name=deadline,proto3" json:"deadline,omitempty"`
+	ForceQuorumLoss string               `protobuf:"bytes,1003,opt,name=force_quorum_loss,json=forceQuorumLoss,proto3" json:"force_quorum_loss,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *ShutdownRequest) Reset() {
@@ -2212,6 +2287,27 @@ func (x *ShutdownRequest) GetForce() bool {
 		return x.Force
 	}
 	return false
+}
+
+func (x *ShutdownRequest) GetDrainTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.DrainTimeout
+	}
+	return nil
+}
+
+func (x *ShutdownRequest) GetDeadline() *durationpb.Duration {
+	if x != nil {
+		return x.Deadline
+	}
+	return nil
+}
+
+func (x *ShutdownRequest) GetForceQuorumLoss() string {
+	if x != nil {
+		return x.ForceQuorumLoss
+	}
+	return ""
 }
 
 type ShutdownResponse struct {
@@ -11664,9 +11760,13 @@ const file_machine_machine_proto_rawDesc = "" +
 	"\x04mode\x18\x03 \x01(\x0e2'.machine.ApplyConfigurationRequest.ModeR\x04mode\x12!\n" +
 	"\fmode_details\x18\x04 \x01(\tR\vmodeDetails\"U\n" +
 	"\x1aApplyConfigurationResponse\x127\n" +
-	"\bmessages\x18\x01 \x03(\v2\x1b.machine.ApplyConfigurationR\bmessages\"p\n" +
+	"\bmessages\x18\x01 \x03(\v2\x1b.machine.ApplyConfigurationR\bmessages\"\xad\x02\n" +
 	"\rRebootRequest\x12/\n" +
-	"\x04mode\x18\x01 \x01(\x0e2\x1b.machine.RebootRequest.ModeR\x04mode\".\n" +
+	"\x04mode\x18\x01 \x01(\x0e2\x1b.machine.RebootRequest.ModeR\x04mode\x12\x15\n" +
+	"\x05drain\x18\xe8\a \x01(\bR\x05drain\x12?\n" +
+	"\rdrain_timeout\x18\xe9\a \x01(\v2\x19.google.protobuf.DurationR\fdrainTimeout\x126\n" +
+	"\bdeadline\x18\xea\a \x01(\v2\x19.google.protobuf.DurationR\bdeadline\x12+\n" +
+	"\x11force_quorum_loss\x18\xeb\a \x01(\tR\x0fforceQuorumLoss\".\n" +
 	"\x04Mode\x12\v\n" +
 	"\aDEFAULT\x10\x00\x12\x0e\n" +
 	"\n" +
@@ -11698,10 +11798,11 @@ const file_machine_machine_proto_rawDesc = "" +
 	"\x06action\x18\x02 \x01(\x0e2\x1a.machine.PhaseEvent.ActionR\x06action\"\x1d\n" +
 	"\x06Action\x12\t\n" +
 	"\x05START\x10\x00\x12\b\n" +
-	"\x04STOP\x10\x01\"q\n" +
+	"\x04STOP\x10\x01\"\x8c\x01\n" +
 	"\tTaskEvent\x12\x12\n" +
 	"\x04task\x18\x01 \x01(\tR\x04task\x121\n" +
-	"\x06action\x18\x02 \x01(\x0e2\x19.machine.TaskEvent.ActionR\x06action\"\x1d\n" +
+	"\x06action\x18\x02 \x01(\x0e2\x19.machine.TaskEvent.ActionR\x06action\x12\x19\n" +
+	"\amessage\x18\xe8\a \x01(\tR\amessage\"\x1d\n" +
 	"\x06Action\x12\t\n" +
 	"\x05START\x10\x00\x12\b\n" +
 	"\x04STOP\x10\x01\"\xba\x02\n" +
@@ -11763,13 +11864,16 @@ const file_machine_machine_proto_rawDesc = "" +
 	"\bactor_id\x18\x04 \x01(\tR\aactorId\">\n" +
 	"\x12ResetPartitionSpec\x12\x14\n" +
 	"\x05label\x18\x01 \x01(\tR\x05label\x12\x12\n" +
-	"\x04wipe\x18\x02 \x01(\bR\x04wipe\"\xb1\x02\n" +
+	"\x04wipe\x18\x02 \x01(\bR\x04wipe\"\xd7\x03\n" +
 	"\fResetRequest\x12\x1a\n" +
 	"\bgraceful\x18\x01 \x01(\bR\bgraceful\x12\x16\n" +
 	"\x06reboot\x18\x02 \x01(\bR\x06reboot\x12V\n" +
 	"\x19system_partitions_to_wipe\x18\x03 \x03(\v2\x1b.machine.ResetPartitionSpecR\x16systemPartitionsToWipe\x12+\n" +
 	"\x12user_disks_to_wipe\x18\x04 \x03(\tR\x0fuserDisksToWipe\x122\n" +
-	"\x04mode\x18\x05 \x01(\x0e2\x1e.machine.ResetRequest.WipeModeR\x04mode\"4\n" +
+	"\x04mode\x18\x05 \x01(\x0e2\x1e.machine.ResetRequest.WipeModeR\x04mode\x12?\n" +
+	"\rdrain_timeout\x18\xe9\a \x01(\v2\x19.google.protobuf.DurationR\fdrainTimeout\x126\n" +
+	"\bdeadline\x18\xea\a \x01(\v2\x19.google.protobuf.DurationR\bdeadline\x12+\n" +
+	"\x11force_quorum_loss\x18\xeb\a \x01(\tR\x0fforceQuorumLoss\"4\n" +
 	"\bWipeMode\x12\a\n" +
 	"\x03ALL\x10\x00\x12\x0f\n" +
 	"\vSYSTEM_DISK\x10\x01\x12\x0e\n" +
@@ -11782,9 +11886,12 @@ const file_machine_machine_proto_rawDesc = "" +
 	"\bmessages\x18\x01 \x03(\v2\x0e.machine.ResetR\bmessages\"S\n" +
 	"\bShutdown\x12,\n" +
 	"\bmetadata\x18\x01 \x01(\v2\x10.common.MetadataR\bmetadata\x12\x19\n" +
-	"\bactor_id\x18\x02 \x01(\tR\aactorId\"'\n" +
+	"\bactor_id\x18\x02 \x01(\tR\aactorId\"\xcd\x01\n" +
 	"\x0fShutdownRequest\x12\x14\n" +
-	"\x05force\x18\x01 \x01(\bR\x05force\"A\n" +
+	"\x05force\x18\x01 \x01(\bR\x05force\x12?\n" +
+	"\rdrain_timeout\x18\xe9\a \x01(\v2\x19.google.protobuf.DurationR\fdrainTimeout\x126\n" +
+	"\bdeadline\x18\xea\a \x01(\v2\x19.google.protobuf.DurationR\bdeadline\x12+\n" +
+	"\x11force_quorum_loss\x18\xeb\a \x01(\tR\x0fforceQuorumLoss\"A\n" +
 	"\x10ShutdownResponse\x12-\n" +
 	"\bmessages\x18\x01 \x03(\v2\x11.machine.ShutdownR\bmessages\"\xde\x01\n" +
 	"\x0eUpgradeRequest\x12\x14\n" +
@@ -12818,283 +12925,289 @@ var file_machine_machine_proto_depIdxs = []int32{
 	0,   // 3: machine.ApplyConfiguration.mode:type_name -> machine.ApplyConfigurationRequest.Mode
 	16,  // 4: machine.ApplyConfigurationResponse.messages:type_name -> machine.ApplyConfiguration
 	1,   // 5: machine.RebootRequest.mode:type_name -> machine.RebootRequest.Mode
-	196, // 6: machine.Reboot.metadata:type_name -> common.Metadata
-	19,  // 7: machine.RebootResponse.messages:type_name -> machine.Reboot
-	196, // 8: machine.Bootstrap.metadata:type_name -> common.Metadata
-	22,  // 9: machine.BootstrapResponse.messages:type_name -> machine.Bootstrap
-	2,   // 10: machine.SequenceEvent.action:type_name -> machine.SequenceEvent.Action
-	197, // 11: machine.SequenceEvent.error:type_name -> common.Error
-	3,   // 12: machine.PhaseEvent.action:type_name -> machine.PhaseEvent.Action
-	4,   // 13: machine.TaskEvent.action:type_name -> machine.TaskEvent.Action
-	5,   // 14: machine.ServiceStateEvent.action:type_name -> machine.ServiceStateEvent.Action
-	50,  // 15: machine.ServiceStateEvent.health:type_name -> machine.ServiceHealth
-	6,   // 16: machine.MachineStatusEvent.stage:type_name -> machine.MachineStatusEvent.MachineStage
-	189, // 17: machine.MachineStatusEvent.status:type_name -> machine.MachineStatusEvent.MachineStatus
-	196, // 18: machine.Event.metadata:type_name -> common.Metadata
-	198, // 19: machine.Event.data:type_name -> google.protobuf.Any
-	35,  // 20: machine.ResetRequest.system_partitions_to_wipe:type_name -> machine.ResetPartitionSpec
-	7,   // 21: machine.ResetRequest.mode:type_name -> machine.ResetRequest.WipeMode
-	196, // 22: machine.Reset.metadata:type_name -> common.Metadata
-	37,  // 23: machine.ResetResponse.messages:type_name -> machine.Reset
-	196, // 24: machine.Shutdown.metadata:type_name -> common.Metadata
-	39,  // 25: machine.ShutdownResponse.messages:type_name -> machine.Shutdown
-	8,   // 26: machine.UpgradeRequest.reboot_mode:type_name -> machine.UpgradeRequest.RebootMode
-	196, // 27: machine.Upgrade.metadata:type_name -> common.Metadata
-	43,  // 28: machine.UpgradeResponse.messages:type_name -> machine.Upgrade
-	196, // 29: machine.ServiceList.metadata:type_name -> common.Metadata
-	47,  // 30: machine.ServiceList.services:type_name -> machine.ServiceInfo
-	45,  // 31: machine.ServiceListResponse.messages:type_name -> machine.ServiceList
-	48,  // 32: machine.ServiceInfo.events:type_name -> machine.ServiceEvents
-	50,  // 33: machine.ServiceInfo.health:type_name -> machine.ServiceHealth
-	49,  // 34: machine.ServiceEvents.events:type_name -> machine.ServiceEvent
-	199, // 35: machine.ServiceEvent.ts:type_name -> google.protobuf.Timestamp
-	199, // 36: machine.ServiceHealth.last_change:type_name -> google.protobuf.Timestamp
-	196, // 37: machine.ServiceStart.metadata:type_name -> common.Metadata
-	52,  // 38: machine.ServiceStartResponse.messages:type_name -> machine.ServiceStart
-	196, // 39: machine.ServiceStop.metadata:type_name -> common.Metadata
-	55,  // 40: machine.ServiceStopResponse.messages:type_name -> machine.ServiceStop
-	196, // 41: machine.ServiceRestart.metadata:type_name -> common.Metadata
-	58,  // 42: machine.ServiceRestartResponse.messages:type_name -> machine.ServiceRestart
-	9,   // 43: machine.ListRequest.types:type_name -> machine.ListRequest.Type
-	196, // 44: machine.FileInfo.metadata:type_name -> common.Metadata
-	64,  // 45: machine.FileInfo.xattrs:type_name -> machine.Xattr
-	196, // 46: machine.DiskUsageInfo.metadata:type_name -> common.Metadata
-	196, // 47: machine.Mounts.metadata:type_name -> common.Metadata
-	68,  // 48: machine.Mounts.stats:type_name -> machine.MountStat
-	66,  // 49: machine.MountsResponse.messages:type_name -> machine.Mounts
-	196, // 50: machine.Version.metadata:type_name -> common.Metadata
-	71,  // 51: machine.Version.version:type_name -> machine.VersionInfo
-	72,  // 52: machine.Version.platform:type_name -> machine.PlatformInfo
-	73,  // 53: machine.Version.features:type_name -> machine.FeaturesInfo
-	69,  // 54: machine.VersionResponse.messages:type_name -> machine.Version
-	200, // 55: machine.LogsRequest.driver:type_name -> common.ContainerDriver
-	196, // 56: machine.LogsContainer.metadata:type_name -> common.Metadata
-	76,  // 57: machine.LogsContainersResponse.messages:type_name -> machine.LogsContainer
-	196, // 58: machine.Rollback.metadata:type_name -> common.Metadata
-	79,  // 59: machine.RollbackResponse.messages:type_name -> machine.Rollback
-	200, // 60: machine.ContainersRequest.driver:type_name -> common.ContainerDriver
-	196, // 61: machine.Container.metadata:type_name -> common.Metadata
-	82,  // 62: machine.Container.containers:type_name -> machine.ContainerInfo
-	83,  // 63: machine.ContainersResponse.messages:type_name -> machine.Container
-	87,  // 64: machine.ProcessesResponse.messages:type_name -> machine.Process
-	196, // 65: machine.Process.metadata:type_name -> common.Metadata
-	88,  // 66: machine.Process.processes:type_name -> machine.ProcessInfo
-	200, // 67: machine.RestartRequest.driver:type_name -> common.ContainerDriver
-	196, // 68: machine.Restart.metadata:type_name -> common.Metadata
-	90,  // 69: machine.RestartResponse.messages:type_name -> machine.Restart
-	200, // 70: machine.StatsRequest.driver:type_name -> common.ContainerDriver
-	196, // 71: machine.Stats.metadata:type_name -> common.Metadata
-	95,  // 72: machine.Stats.stats:type_name -> machine.Stat
-	93,  // 73: machine.StatsResponse.messages:type_name -> machine.Stats
-	196, // 74: machine.Memory.metadata:type_name -> common.Metadata
-	98,  // 75: machine.Memory.meminfo:type_name -> machine.MemInfo
-	96,  // 76: machine.MemoryResponse.messages:type_name -> machine.Memory
-	100, // 77: machine.HostnameResponse.messages:type_name -> machine.Hostname
-	196, // 78: machine.Hostname.metadata:type_name -> common.Metadata
-	102, // 79: machine.LoadAvgResponse.messages:type_name -> machine.LoadAvg
-	196, // 80: machine.LoadAvg.metadata:type_name -> common.Metadata
-	104, // 81: machine.SystemStatResponse.messages:type_name -> machine.SystemStat
-	196, // 82: machine.SystemStat.metadata:type_name -> common.Metadata
-	105, // 83: machine.SystemStat.cpu_total:type_name -> machine.CPUStat
-	105, // 84: machine.SystemStat.cpu:type_name -> machine.CPUStat
-	106, // 85: machine.SystemStat.soft_irq:type_name -> machine.SoftIRQStat
-	108, // 86: machine.CPUFreqStatsResponse.messages:type_name -> machine.CPUsFreqStats
-	196, // 87: machine.CPUsFreqStats.metadata:type_name -> common.Metadata
-	109, // 88: machine.CPUsFreqStats.cpu_freq_stats:type_name -> machine.CPUFreqStats
-	111, // 89: machine.CPUInfoResponse.messages:type_name -> machine.CPUsInfo
-	196, // 90: machine.CPUsInfo.metadata:type_name -> common.Metadata
-	112, // 91: machine.CPUsInfo.cpu_info:type_name -> machine.CPUInfo
-	114, // 92: machine.NetworkDeviceStatsResponse.messages:type_name -> machine.NetworkDeviceStats
-	196, // 93: machine.NetworkDeviceStats.metadata:type_name -> common.Metadata
-	115, // 94: machine.NetworkDeviceStats.total:type_name -> machine.NetDev
-	115, // 95: machine.NetworkDeviceStats.devices:type_name -> machine.NetDev
-	117, // 96: machine.DiskStatsResponse.messages:type_name -> machine.DiskStats
-	196, // 97: machine.DiskStats.metadata:type_name -> common.Metadata
-	118, // 98: machine.DiskStats.total:type_name -> machine.DiskStat
-	118, // 99: machine.DiskStats.devices:type_name -> machine.DiskStat
-	196, // 100: machine.EtcdLeaveCluster.metadata:type_name -> common.Metadata
-	120, // 101: machine.EtcdLeaveClusterResponse.messages:type_name -> machine.EtcdLeaveCluster
-	196, // 102: machine.EtcdRemoveMember.metadata:type_name -> common.Metadata
-	123, // 103: machine.EtcdRemoveMemberResponse.messages:type_name -> machine.EtcdRemoveMember
-	196, // 104: machine.EtcdRemoveMemberByID.metadata:type_name -> common.Metadata
-	126, // 105: machine.EtcdRemoveMemberByIDResponse.messages:type_name -> machine.EtcdRemoveMemberByID
-	196, // 106: machine.EtcdForfeitLeadership.metadata:type_name -> common.Metadata
-	129, // 107: machine.EtcdForfeitLeadershipResponse.messages:type_name -> machine.EtcdForfeitLeadership
-	196, // 108: machine.EtcdMembers.metadata:type_name -> common.Metadata
-	132, // 109: machine.EtcdMembers.members:type_name -> machine.EtcdMember
-	133, // 110: machine.EtcdMemberListResponse.messages:type_name -> machine.EtcdMembers
-	196, // 111: machine.EtcdRecover.metadata:type_name -> common.Metadata
-	136, // 112: machine.EtcdRecoverResponse.messages:type_name -> machine.EtcdRecover
-	139, // 113: machine.EtcdAlarmListResponse.messages:type_name -> machine.EtcdAlarm
-	196, // 114: machine.EtcdAlarm.metadata:type_name -> common.Metadata
-	140, // 115: machine.EtcdAlarm.member_alarms:type_name -> machine.EtcdMemberAlarm
-	10,  // 116: machine.EtcdMemberAlarm.alarm:type_name -> machine.EtcdMemberAlarm.AlarmType
-	142, // 117: machine.EtcdAlarmDisarmResponse.messages:type_name -> machine.EtcdAlarmDisarm
-	196, // 118: machine.EtcdAlarmDisarm.metadata:type_name -> common.Metadata
-	140, // 119: machine.EtcdAlarmDisarm.member_alarms:type_name -> machine.EtcdMemberAlarm
-	144, // 120: machine.EtcdDefragmentResponse.messages:type_name -> machine.EtcdDefragment
-	196, // 121: machine.EtcdDefragment.metadata:type_name -> common.Metadata
-	146, // 122: machine.EtcdStatusResponse.messages:type_name -> machine.EtcdStatus
-	196, // 123: machine.EtcdStatus.metadata:type_name -> common.Metadata
-	147, // 124: machine.EtcdStatus.member_status:type_name -> machine.EtcdMemberStatus
-	150, // 125: machine.EtcdDowngradeValidateResponse.messages:type_name -> machine.EtcdDowngradeValidate
-	196, // 126: machine.EtcdDowngradeValidate.metadata:type_name -> common.Metadata
-	156, // 127: machine.EtcdDowngradeValidate.cluster_downgrade:type_name -> machine.EtcdClusterDowngrade
-	153, // 128: machine.EtcdDowngradeEnableResponse.messages:type_name -> machine.EtcdDowngradeEnable
-	196, // 129: machine.EtcdDowngradeEnable.metadata:type_name -> common.Metadata
-	156, // 130: machine.EtcdDowngradeEnable.cluster_downgrade:type_name -> machine.EtcdClusterDowngrade
-	155, // 131: machine.EtcdDowngradeCancelResponse.messages:type_name -> machine.EtcdDowngradeCancel
-	196, // 132: machine.EtcdDowngradeCancel.metadata:type_name -> common.Metadata
-	156, // 133: machine.EtcdDowngradeCancel.cluster_downgrade:type_name -> machine.EtcdClusterDowngrade
-	158, // 134: machine.NetworkDeviceConfig.dhcp_options:type_name -> machine.DHCPOptionsConfig
-	157, // 135: machine.NetworkDeviceConfig.routes:type_name -> machine.RouteConfig
-	159, // 136: machine.NetworkConfig.interfaces:type_name -> machine.NetworkDeviceConfig
-	11,  // 137: machine.MachineConfig.type:type_name -> machine.MachineConfig.MachineType
-	161, // 138: machine.MachineConfig.install_config:type_name -> machine.InstallConfig
-	160, // 139: machine.MachineConfig.network_config:type_name -> machine.NetworkConfig
-	164, // 140: machine.ClusterNetworkConfig.cni_config:type_name -> machine.CNIConfig
-	163, // 141: machine.ClusterConfig.control_plane:type_name -> machine.ControlPlaneConfig
-	165, // 142: machine.ClusterConfig.cluster_network:type_name -> machine.ClusterNetworkConfig
-	195, // 143: machine.GenerateClientConfigurationRequest.crt_ttl:type_name -> google.protobuf.Duration
-	196, // 144: machine.GenerateClientConfiguration.metadata:type_name -> common.Metadata
-	168, // 145: machine.GenerateClientConfigurationResponse.messages:type_name -> machine.GenerateClientConfiguration
-	171, // 146: machine.PacketCaptureRequest.bpf_filter:type_name -> machine.BPFInstruction
-	12,  // 147: machine.NetstatRequest.filter:type_name -> machine.NetstatRequest.Filter
-	191, // 148: machine.NetstatRequest.feature:type_name -> machine.NetstatRequest.Feature
-	192, // 149: machine.NetstatRequest.l4proto:type_name -> machine.NetstatRequest.L4proto
-	193, // 150: machine.NetstatRequest.netns:type_name -> machine.NetstatRequest.NetNS
-	13,  // 151: machine.ConnectRecord.state:type_name -> machine.ConnectRecord.State
-	14,  // 152: machine.ConnectRecord.tr:type_name -> machine.ConnectRecord.TimerActive
-	194, // 153: machine.ConnectRecord.process:type_name -> machine.ConnectRecord.Process
-	196, // 154: machine.Netstat.metadata:type_name -> common.Metadata
-	173, // 155: machine.Netstat.connectrecord:type_name -> machine.ConnectRecord
-	174, // 156: machine.NetstatResponse.messages:type_name -> machine.Netstat
-	196, // 157: machine.MetaWrite.metadata:type_name -> common.Metadata
-	177, // 158: machine.MetaWriteResponse.messages:type_name -> machine.MetaWrite
-	196, // 159: machine.MetaDelete.metadata:type_name -> common.Metadata
-	180, // 160: machine.MetaDeleteResponse.messages:type_name -> machine.MetaDelete
-	201, // 161: machine.ImageListRequest.namespace:type_name -> common.ContainerdNamespace
-	196, // 162: machine.ImageListResponse.metadata:type_name -> common.Metadata
-	199, // 163: machine.ImageListResponse.created_at:type_name -> google.protobuf.Timestamp
-	201, // 164: machine.ImagePullRequest.namespace:type_name -> common.ContainerdNamespace
-	196, // 165: machine.ImagePull.metadata:type_name -> common.Metadata
-	185, // 166: machine.ImagePullResponse.messages:type_name -> machine.ImagePull
-	190, // 167: machine.MachineStatusEvent.MachineStatus.unmet_conditions:type_name -> machine.MachineStatusEvent.MachineStatus.UnmetCondition
-	15,  // 168: machine.MachineService.ApplyConfiguration:input_type -> machine.ApplyConfigurationRequest
-	21,  // 169: machine.MachineService.Bootstrap:input_type -> machine.BootstrapRequest
-	81,  // 170: machine.MachineService.Containers:input_type -> machine.ContainersRequest
-	60,  // 171: machine.MachineService.Copy:input_type -> machine.CopyRequest
-	202, // 172: machine.MachineService.CPUFreqStats:input_type -> google.protobuf.Empty
-	202, // 173: machine.MachineService.CPUInfo:input_type -> google.protobuf.Empty
-	202, // 174: machine.MachineService.DiskStats:input_type -> google.protobuf.Empty
-	85,  // 175: machine.MachineService.Dmesg:input_type -> machine.DmesgRequest
-	33,  // 176: machine.MachineService.Events:input_type -> machine.EventsRequest
-	131, // 177: machine.MachineService.EtcdMemberList:input_type -> machine.EtcdMemberListRequest
-	125, // 178: machine.MachineService.EtcdRemoveMemberByID:input_type -> machine.EtcdRemoveMemberByIDRequest
-	119, // 179: machine.MachineService.EtcdLeaveCluster:input_type -> machine.EtcdLeaveClusterRequest
-	128, // 180: machine.MachineService.EtcdForfeitLeadership:input_type -> machine.EtcdForfeitLeadershipRequest
-	203, // 181: machine.MachineService.EtcdRecover:input_type -> common.Data
-	135, // 182: machine.MachineService.EtcdSnapshot:input_type -> machine.EtcdSnapshotRequest
-	202, // 183: machine.MachineService.EtcdAlarmList:input_type -> google.protobuf.Empty
-	202, // 184: machine.MachineService.EtcdAlarmDisarm:input_type -> google.protobuf.Empty
-	202, // 185: machine.MachineService.EtcdDefragment:input_type -> google.protobuf.Empty
-	202, // 186: machine.MachineService.EtcdStatus:input_type -> google.protobuf.Empty
-	148, // 187: machine.MachineService.EtcdDowngradeValidate:input_type -> machine.EtcdDowngradeValidateRequest
-	151, // 188: machine.MachineService.EtcdDowngradeEnable:input_type -> machine.EtcdDowngradeEnableRequest
-	202, // 189: machine.MachineService.EtcdDowngradeCancel:input_type -> google.protobuf.Empty
-	202, // 190: machine.MachineService.Hostname:input_type -> google.protobuf.Empty
-	202, // 191: machine.MachineService.Kubeconfig:input_type -> google.protobuf.Empty
-	61,  // 192: machine.MachineService.List:input_type -> machine.ListRequest
-	62,  // 193: machine.MachineService.DiskUsage:input_type -> machine.DiskUsageRequest
-	202, // 194: machine.MachineService.LoadAvg:input_type -> google.protobuf.Empty
-	74,  // 195: machine.MachineService.Logs:input_type -> machine.LogsRequest
-	202, // 196: machine.MachineService.LogsContainers:input_type -> google.protobuf.Empty
-	202, // 197: machine.MachineService.Memory:input_type -> google.protobuf.Empty
-	202, // 198: machine.MachineService.Mounts:input_type -> google.protobuf.Empty
-	202, // 199: machine.MachineService.NetworkDeviceStats:input_type -> google.protobuf.Empty
-	202, // 200: machine.MachineService.Processes:input_type -> google.protobuf.Empty
-	75,  // 201: machine.MachineService.Read:input_type -> machine.ReadRequest
-	18,  // 202: machine.MachineService.Reboot:input_type -> machine.RebootRequest
-	89,  // 203: machine.MachineService.Restart:input_type -> machine.RestartRequest
-	78,  // 204: machine.MachineService.Rollback:input_type -> machine.RollbackRequest
-	36,  // 205: machine.MachineService.Reset:input_type -> machine.ResetRequest
-	202, // 206: machine.MachineService.ServiceList:input_type -> google.protobuf.Empty
-	57,  // 207: machine.MachineService.ServiceRestart:input_type -> machine.ServiceRestartRequest
-	51,  // 208: machine.MachineService.ServiceStart:input_type -> machine.ServiceStartRequest
-	54,  // 209: machine.MachineService.ServiceStop:input_type -> machine.ServiceStopRequest
-	40,  // 210: machine.MachineService.Shutdown:input_type -> machine.ShutdownRequest
-	92,  // 211: machine.MachineService.Stats:input_type -> machine.StatsRequest
-	202, // 212: machine.MachineService.SystemStat:input_type -> google.protobuf.Empty
-	42,  // 213: machine.MachineService.Upgrade:input_type -> machine.UpgradeRequest
-	202, // 214: machine.MachineService.Version:input_type -> google.protobuf.Empty
-	167, // 215: machine.MachineService.GenerateClientConfiguration:input_type -> machine.GenerateClientConfigurationRequest
-	170, // 216: machine.MachineService.PacketCapture:input_type -> machine.PacketCaptureRequest
-	172, // 217: machine.MachineService.Netstat:input_type -> machine.NetstatRequest
-	176, // 218: machine.MachineService.MetaWrite:input_type -> machine.MetaWriteRequest
-	179, // 219: machine.MachineService.MetaDelete:input_type -> machine.MetaDeleteRequest
-	182, // 220: machine.MachineService.ImageList:input_type -> machine.ImageListRequest
-	184, // 221: machine.MachineService.ImagePull:input_type -> machine.ImagePullRequest
-	187, // 222: machine.StorageService.Statfs:input_type -> machine.StorageServiceStatfsRequest
-	17,  // 223: machine.MachineService.ApplyConfiguration:output_type -> machine.ApplyConfigurationResponse
-	23,  // 224: machine.MachineService.Bootstrap:output_type -> machine.BootstrapResponse
-	84,  // 225: machine.MachineService.Containers:output_type -> machine.ContainersResponse
-	203, // 226: machine.MachineService.Copy:output_type -> common.Data
-	107, // 227: machine.MachineService.CPUFreqStats:output_type -> machine.CPUFreqStatsResponse
-	110, // 228: machine.MachineService.CPUInfo:output_type -> machine.CPUInfoResponse
-	116, // 229: machine.MachineService.DiskStats:output_type -> machine.DiskStatsResponse
-	203, // 230: machine.MachineService.Dmesg:output_type -> common.Data
-	34,  // 231: machine.MachineService.Events:output_type -> machine.Event
-	134, // 232: machine.MachineService.EtcdMemberList:output_type -> machine.EtcdMemberListResponse
-	127, // 233: machine.MachineService.EtcdRemoveMemberByID:output_type -> machine.EtcdRemoveMemberByIDResponse
-	121, // 234: machine.MachineService.EtcdLeaveCluster:output_type -> machine.EtcdLeaveClusterResponse
-	130, // 235: machine.MachineService.EtcdForfeitLeadership:output_type -> machine.EtcdForfeitLeadershipResponse
-	137, // 236: machine.MachineService.EtcdRecover:output_type -> machine.EtcdRecoverResponse
-	203, // 237: machine.MachineService.EtcdSnapshot:output_type -> common.Data
-	138, // 238: machine.MachineService.EtcdAlarmList:output_type -> machine.EtcdAlarmListResponse
-	141, // 239: machine.MachineService.EtcdAlarmDisarm:output_type -> machine.EtcdAlarmDisarmResponse
-	143, // 240: machine.MachineService.EtcdDefragment:output_type -> machine.EtcdDefragmentResponse
-	145, // 241: machine.MachineService.EtcdStatus:output_type -> machine.EtcdStatusResponse
-	149, // 242: machine.MachineService.EtcdDowngradeValidate:output_type -> machine.EtcdDowngradeValidateResponse
-	152, // 243: machine.MachineService.EtcdDowngradeEnable:output_type -> machine.EtcdDowngradeEnableResponse
-	154, // 244: machine.MachineService.EtcdDowngradeCancel:output_type -> machine.EtcdDowngradeCancelResponse
-	99,  // 245: machine.MachineService.Hostname:output_type -> machine.HostnameResponse
-	203, // 246: machine.MachineService.Kubeconfig:output_type -> common.Data
-	63,  // 247: machine.MachineService.List:output_type -> machine.FileInfo
-	65,  // 248: machine.MachineService.DiskUsage:output_type -> machine.DiskUsageInfo
-	101, // 249: machine.MachineService.LoadAvg:output_type -> machine.LoadAvgResponse
-	203, // 250: machine.MachineService.Logs:output_type -> common.Data
-	77,  // 251: machine.MachineService.LogsContainers:output_type -> machine.LogsContainersResponse
-	97,  // 252: machine.MachineService.Memory:output_type -> machine.MemoryResponse
-	67,  // 253: machine.MachineService.Mounts:output_type -> machine.MountsResponse
-	113, // 254: machine.MachineService.NetworkDeviceStats:output_type -> machine.NetworkDeviceStatsResponse
-	86,  // 255: machine.MachineService.Processes:output_type -> machine.ProcessesResponse
-	203, // 256: machine.MachineService.Read:output_type -> common.Data
-	20,  // 257: machine.MachineService.Reboot:output_type -> machine.RebootResponse
-	91,  // 258: machine.MachineService.Restart:output_type -> machine.RestartResponse
-	80,  // 259: machine.MachineService.Rollback:output_type -> machine.RollbackResponse
-	38,  // 260: machine.MachineService.Reset:output_type -> machine.ResetResponse
-	46,  // 261: machine.MachineService.ServiceList:output_type -> machine.ServiceListResponse
-	59,  // 262: machine.MachineService.ServiceRestart:output_type -> machine.ServiceRestartResponse
-	53,  // 263: machine.MachineService.ServiceStart:output_type -> machine.ServiceStartResponse
-	56,  // 264: machine.MachineService.ServiceStop:output_type -> machine.ServiceStopResponse
-	41,  // 265: machine.MachineService.Shutdown:output_type -> machine.ShutdownResponse
-	94,  // 266: machine.MachineService.Stats:output_type -> machine.StatsResponse
-	103, // 267: machine.MachineService.SystemStat:output_type -> machine.SystemStatResponse
-	44,  // 268: machine.MachineService.Upgrade:output_type -> machine.UpgradeResponse
-	70,  // 269: machine.MachineService.Version:output_type -> machine.VersionResponse
-	169, // 270: machine.MachineService.GenerateClientConfiguration:output_type -> machine.GenerateClientConfigurationResponse
-	203, // 271: machine.MachineService.PacketCapture:output_type -> common.Data
-	175, // 272: machine.MachineService.Netstat:output_type -> machine.NetstatResponse
-	178, // 273: machine.MachineService.MetaWrite:output_type -> machine.MetaWriteResponse
-	181, // 274: machine.MachineService.MetaDelete:output_type -> machine.MetaDeleteResponse
-	183, // 275: machine.MachineService.ImageList:output_type -> machine.ImageListResponse
-	186, // 276: machine.MachineService.ImagePull:output_type -> machine.ImagePullResponse
-	188, // 277: machine.StorageService.Statfs:output_type -> machine.StorageServiceStatfsResponse
-	223, // [223:278] is the sub-list for method output_type
-	168, // [168:223] is the sub-list for method input_type
-	168, // [168:168] is the sub-list for extension type_name
-	168, // [168:168] is the sub-list for extension extendee
-	0,   // [0:168] is the sub-list for field type_name
+	195, // 6: machine.RebootRequest.drain_timeout:type_name -> google.protobuf.Duration
+	195, // 7: machine.RebootRequest.deadline:type_name -> google.protobuf.Duration
+	196, // 8: machine.Reboot.metadata:type_name -> common.Metadata
+	19,  // 9: machine.RebootResponse.messages:type_name -> machine.Reboot
+	196, // 10: machine.Bootstrap.metadata:type_name -> common.Metadata
+	22,  // 11: machine.BootstrapResponse.messages:type_name -> machine.Bootstrap
+	2,   // 12: machine.SequenceEvent.action:type_name -> machine.SequenceEvent.Action
+	197, // 13: machine.SequenceEvent.error:type_name -> common.Error
+	3,   // 14: machine.PhaseEvent.action:type_name -> machine.PhaseEvent.Action
+	4,   // 15: machine.TaskEvent.action:type_name -> machine.TaskEvent.Action
+	5,   // 16: machine.ServiceStateEvent.action:type_name -> machine.ServiceStateEvent.Action
+	50,  // 17: machine.ServiceStateEvent.health:type_name -> machine.ServiceHealth
+	6,   // 18: machine.MachineStatusEvent.stage:type_name -> machine.MachineStatusEvent.MachineStage
+	189, // 19: machine.MachineStatusEvent.status:type_name -> machine.MachineStatusEvent.MachineStatus
+	196, // 20: machine.Event.metadata:type_name -> common.Metadata
+	198, // 21: machine.Event.data:type_name -> google.protobuf.Any
+	35,  // 22: machine.ResetRequest.system_partitions_to_wipe:type_name -> machine.ResetPartitionSpec
+	7,   // 23: machine.ResetRequest.mode:type_name -> machine.ResetRequest.WipeMode
+	195, // 24: machine.ResetRequest.drain_timeout:type_name -> google.protobuf.Duration
+	195, // 25: machine.ResetRequest.deadline:type_name -> google.protobuf.Duration
+	196, // 26: machine.Reset.metadata:type_name -> common.Metadata
+	37,  // 27: machine.ResetResponse.messages:type_name -> machine.Reset
+	196, // 28: machine.Shutdown.metadata:type_name -> common.Metadata
+	195, // 29: machine.ShutdownRequest.drain_timeout:type_name -> google.protobuf.Duration
+	195, // 30: machine.ShutdownRequest.deadline:type_name -> google.protobuf.Duration
+	39,  // 31: machine.ShutdownResponse.messages:type_name -> machine.Shutdown
+	8,   // 32: machine.UpgradeRequest.reboot_mode:type_name -> machine.UpgradeRequest.RebootMode
+	196, // 33: machine.Upgrade.metadata:type_name -> common.Metadata
+	43,  // 34: machine.UpgradeResponse.messages:type_name -> machine.Upgrade
+	196, // 35: machine.ServiceList.metadata:type_name -> common.Metadata
+	47,  // 36: machine.ServiceList.services:type_name -> machine.ServiceInfo
+	45,  // 37: machine.ServiceListResponse.messages:type_name -> machine.ServiceList
+	48,  // 38: machine.ServiceInfo.events:type_name -> machine.ServiceEvents
+	50,  // 39: machine.ServiceInfo.health:type_name -> machine.ServiceHealth
+	49,  // 40: machine.ServiceEvents.events:type_name -> machine.ServiceEvent
+	199, // 41: machine.ServiceEvent.ts:type_name -> google.protobuf.Timestamp
+	199, // 42: machine.ServiceHealth.last_change:type_name -> google.protobuf.Timestamp
+	196, // 43: machine.ServiceStart.metadata:type_name -> common.Metadata
+	52,  // 44: machine.ServiceStartResponse.messages:type_name -> machine.ServiceStart
+	196, // 45: machine.ServiceStop.metadata:type_name -> common.Metadata
+	55,  // 46: machine.ServiceStopResponse.messages:type_name -> machine.ServiceStop
+	196, // 47: machine.ServiceRestart.metadata:type_name -> common.Metadata
+	58,  // 48: machine.ServiceRestartResponse.messages:type_name -> machine.ServiceRestart
+	9,   // 49: machine.ListRequest.types:type_name -> machine.ListRequest.Type
+	196, // 50: machine.FileInfo.metadata:type_name -> common.Metadata
+	64,  // 51: machine.FileInfo.xattrs:type_name -> machine.Xattr
+	196, // 52: machine.DiskUsageInfo.metadata:type_name -> common.Metadata
+	196, // 53: machine.Mounts.metadata:type_name -> common.Metadata
+	68,  // 54: machine.Mounts.stats:type_name -> machine.MountStat
+	66,  // 55: machine.MountsResponse.messages:type_name -> machine.Mounts
+	196, // 56: machine.Version.metadata:type_name -> common.Metadata
+	71,  // 57: machine.Version.version:type_name -> machine.VersionInfo
+	72,  // 58: machine.Version.platform:type_name -> machine.PlatformInfo
+	73,  // 59: machine.Version.features:type_name -> machine.FeaturesInfo
+	69,  // 60: machine.VersionResponse.messages:type_name -> machine.Version
+	200, // 61: machine.LogsRequest.driver:type_name -> common.ContainerDriver
+	196, // 62: machine.LogsContainer.metadata:type_name -> common.Metadata
+	76,  // 63: machine.LogsContainersResponse.messages:type_name -> machine.LogsContainer
+	196, // 64: machine.Rollback.metadata:type_name -> common.Metadata
+	79,  // 65: machine.RollbackResponse.messages:type_name -> machine.Rollback
+	200, // 66: machine.ContainersRequest.driver:type_name -> common.ContainerDriver
+	196, // 67: machine.Container.metadata:type_name -> common.Metadata
+	82,  // 68: machine.Container.containers:type_name -> machine.ContainerInfo
+	83,  // 69: machine.ContainersResponse.messages:type_name -> machine.Container
+	87,  // 70: machine.ProcessesResponse.messages:type_name -> machine.Process
+	196, // 71: machine.Process.metadata:type_name -> common.Metadata
+	88,  // 72: machine.Process.processes:type_name -> machine.ProcessInfo
+	200, // 73: machine.RestartRequest.driver:type_name -> common.ContainerDriver
+	196, // 74: machine.Restart.metadata:type_name -> common.Metadata
+	90,  // 75: machine.RestartResponse.messages:type_name -> machine.Restart
+	200, // 76: machine.StatsRequest.driver:type_name -> common.ContainerDriver
+	196, // 77: machine.Stats.metadata:type_name -> common.Metadata
+	95,  // 78: machine.Stats.stats:type_name -> machine.Stat
+	93,  // 79: machine.StatsResponse.messages:type_name -> machine.Stats
+	196, // 80: machine.Memory.metadata:type_name -> common.Metadata
+	98,  // 81: machine.Memory.meminfo:type_name -> machine.MemInfo
+	96,  // 82: machine.MemoryResponse.messages:type_name -> machine.Memory
+	100, // 83: machine.HostnameResponse.messages:type_name -> machine.Hostname
+	196, // 84: machine.Hostname.metadata:type_name -> common.Metadata
+	102, // 85: machine.LoadAvgResponse.messages:type_name -> machine.LoadAvg
+	196, // 86: machine.LoadAvg.metadata:type_name -> common.Metadata
+	104, // 87: machine.SystemStatResponse.messages:type_name -> machine.SystemStat
+	196, // 88: machine.SystemStat.metadata:type_name -> common.Metadata
+	105, // 89: machine.SystemStat.cpu_total:type_name -> machine.CPUStat
+	105, // 90: machine.SystemStat.cpu:type_name -> machine.CPUStat
+	106, // 91: machine.SystemStat.soft_irq:type_name -> machine.SoftIRQStat
+	108, // 92: machine.CPUFreqStatsResponse.messages:type_name -> machine.CPUsFreqStats
+	196, // 93: machine.CPUsFreqStats.metadata:type_name -> common.Metadata
+	109, // 94: machine.CPUsFreqStats.cpu_freq_stats:type_name -> machine.CPUFreqStats
+	111, // 95: machine.CPUInfoResponse.messages:type_name -> machine.CPUsInfo
+	196, // 96: machine.CPUsInfo.metadata:type_name -> common.Metadata
+	112, // 97: machine.CPUsInfo.cpu_info:type_name -> machine.CPUInfo
+	114, // 98: machine.NetworkDeviceStatsResponse.messages:type_name -> machine.NetworkDeviceStats
+	196, // 99: machine.NetworkDeviceStats.metadata:type_name -> common.Metadata
+	115, // 100: machine.NetworkDeviceStats.total:type_name -> machine.NetDev
+	115, // 101: machine.NetworkDeviceStats.devices:type_name -> machine.NetDev
+	117, // 102: machine.DiskStatsResponse.messages:type_name -> machine.DiskStats
+	196, // 103: machine.DiskStats.metadata:type_name -> common.Metadata
+	118, // 104: machine.DiskStats.total:type_name -> machine.DiskStat
+	118, // 105: machine.DiskStats.devices:type_name -> machine.DiskStat
+	196, // 106: machine.EtcdLeaveCluster.metadata:type_name -> common.Metadata
+	120, // 107: machine.EtcdLeaveClusterResponse.messages:type_name -> machine.EtcdLeaveCluster
+	196, // 108: machine.EtcdRemoveMember.metadata:type_name -> common.Metadata
+	123, // 109: machine.EtcdRemoveMemberResponse.messages:type_name -> machine.EtcdRemoveMember
+	196, // 110: machine.EtcdRemoveMemberByID.metadata:type_name -> common.Metadata
+	126, // 111: machine.EtcdRemoveMemberByIDResponse.messages:type_name -> machine.EtcdRemoveMemberByID
+	196, // 112: machine.EtcdForfeitLeadership.metadata:type_name -> common.Metadata
+	129, // 113: machine.EtcdForfeitLeadershipResponse.messages:type_name -> machine.EtcdForfeitLeadership
+	196, // 114: machine.EtcdMembers.metadata:type_name -> common.Metadata
+	132, // 115: machine.EtcdMembers.members:type_name -> machine.EtcdMember
+	133, // 116: machine.EtcdMemberListResponse.messages:type_name -> machine.EtcdMembers
+	196, // 117: machine.EtcdRecover.metadata:type_name -> common.Metadata
+	136, // 118: machine.EtcdRecoverResponse.messages:type_name -> machine.EtcdRecover
+	139, // 119: machine.EtcdAlarmListResponse.messages:type_name -> machine.EtcdAlarm
+	196, // 120: machine.EtcdAlarm.metadata:type_name -> common.Metadata
+	140, // 121: machine.EtcdAlarm.member_alarms:type_name -> machine.EtcdMemberAlarm
+	10,  // 122: machine.EtcdMemberAlarm.alarm:type_name -> machine.EtcdMemberAlarm.AlarmType
+	142, // 123: machine.EtcdAlarmDisarmResponse.messages:type_name -> machine.EtcdAlarmDisarm
+	196, // 124: machine.EtcdAlarmDisarm.metadata:type_name -> common.Metadata
+	140, // 125: machine.EtcdAlarmDisarm.member_alarms:type_name -> machine.EtcdMemberAlarm
+	144, // 126: machine.EtcdDefragmentResponse.messages:type_name -> machine.EtcdDefragment
+	196, // 127: machine.EtcdDefragment.metadata:type_name -> common.Metadata
+	146, // 128: machine.EtcdStatusResponse.messages:type_name -> machine.EtcdStatus
+	196, // 129: machine.EtcdStatus.metadata:type_name -> common.Metadata
+	147, // 130: machine.EtcdStatus.member_status:type_name -> machine.EtcdMemberStatus
+	150, // 131: machine.EtcdDowngradeValidateResponse.messages:type_name -> machine.EtcdDowngradeValidate
+	196, // 132: machine.EtcdDowngradeValidate.metadata:type_name -> common.Metadata
+	156, // 133: machine.EtcdDowngradeValidate.cluster_downgrade:type_name -> machine.EtcdClusterDowngrade
+	153, // 134: machine.EtcdDowngradeEnableResponse.messages:type_name -> machine.EtcdDowngradeEnable
+	196, // 135: machine.EtcdDowngradeEnable.metadata:type_name -> common.Metadata
+	156, // 136: machine.EtcdDowngradeEnable.cluster_downgrade:type_name -> machine.EtcdClusterDowngrade
+	155, // 137: machine.EtcdDowngradeCancelResponse.messages:type_name -> machine.EtcdDowngradeCancel
+	196, // 138: machine.EtcdDowngradeCancel.metadata:type_name -> common.Metadata
+	156, // 139: machine.EtcdDowngradeCancel.cluster_downgrade:type_name -> machine.EtcdClusterDowngrade
+	158, // 140: machine.NetworkDeviceConfig.dhcp_options:type_name -> machine.DHCPOptionsConfig
+	157, // 141: machine.NetworkDeviceConfig.routes:type_name -> machine.RouteConfig
+	159, // 142: machine.NetworkConfig.interfaces:type_name -> machine.NetworkDeviceConfig
+	11,  // 143: machine.MachineConfig.type:type_name -> machine.MachineConfig.MachineType
+	161, // 144: machine.MachineConfig.install_config:type_name -> machine.InstallConfig
+	160, // 145: machine.MachineConfig.network_config:type_name -> machine.NetworkConfig
+	164, // 146: machine.ClusterNetworkConfig.cni_config:type_name -> machine.CNIConfig
+	163, // 147: machine.ClusterConfig.control_plane:type_name -> machine.ControlPlaneConfig
+	165, // 148: machine.ClusterConfig.cluster_network:type_name -> machine.ClusterNetworkConfig
+	195, // 149: machine.GenerateClientConfigurationRequest.crt_ttl:type_name -> google.protobuf.Duration
+	196, // 150: machine.GenerateClientConfiguration.metadata:type_name -> common.Metadata
+	168, // 151: machine.GenerateClientConfigurationResponse.messages:type_name -> machine.GenerateClientConfiguration
+	171, // 152: machine.PacketCaptureRequest.bpf_filter:type_name -> machine.BPFInstruction
+	12,  // 153: machine.NetstatRequest.filter:type_name -> machine.NetstatRequest.Filter
+	191, // 154: machine.NetstatRequest.feature:type_name -> machine.NetstatRequest.Feature
+	192, // 155: machine.NetstatRequest.l4proto:type_name -> machine.NetstatRequest.L4proto
+	193, // 156: machine.NetstatRequest.netns:type_name -> machine.NetstatRequest.NetNS
+	13,  // 157: machine.ConnectRecord.state:type_name -> machine.ConnectRecord.State
+	14,  // 158: machine.ConnectRecord.tr:type_name -> machine.ConnectRecord.TimerActive
+	194, // 159: machine.ConnectRecord.process:type_name -> machine.ConnectRecord.Process
+	196, // 160: machine.Netstat.metadata:type_name -> common.Metadata
+	173, // 161: machine.Netstat.connectrecord:type_name -> machine.ConnectRecord
+	174, // 162: machine.NetstatResponse.messages:type_name -> machine.Netstat
+	196, // 163: machine.MetaWrite.metadata:type_name -> common.Metadata
+	177, // 164: machine.MetaWriteResponse.messages:type_name -> machine.MetaWrite
+	196, // 165: machine.MetaDelete.metadata:type_name -> common.Metadata
+	180, // 166: machine.MetaDeleteResponse.messages:type_name -> machine.MetaDelete
+	201, // 167: machine.ImageListRequest.namespace:type_name -> common.ContainerdNamespace
+	196, // 168: machine.ImageListResponse.metadata:type_name -> common.Metadata
+	199, // 169: machine.ImageListResponse.created_at:type_name -> google.protobuf.Timestamp
+	201, // 170: machine.ImagePullRequest.namespace:type_name -> common.ContainerdNamespace
+	196, // 171: machine.ImagePull.metadata:type_name -> common.Metadata
+	185, // 172: machine.ImagePullResponse.messages:type_name -> machine.ImagePull
+	190, // 173: machine.MachineStatusEvent.MachineStatus.unmet_conditions:type_name -> machine.MachineStatusEvent.MachineStatus.UnmetCondition
+	15,  // 174: machine.MachineService.ApplyConfiguration:input_type -> machine.ApplyConfigurationRequest
+	21,  // 175: machine.MachineService.Bootstrap:input_type -> machine.BootstrapRequest
+	81,  // 176: machine.MachineService.Containers:input_type -> machine.ContainersRequest
+	60,  // 177: machine.MachineService.Copy:input_type -> machine.CopyRequest
+	202, // 178: machine.MachineService.CPUFreqStats:input_type -> google.protobuf.Empty
+	202, // 179: machine.MachineService.CPUInfo:input_type -> google.protobuf.Empty
+	202, // 180: machine.MachineService.DiskStats:input_type -> google.protobuf.Empty
+	85,  // 181: machine.MachineService.Dmesg:input_type -> machine.DmesgRequest
+	33,  // 182: machine.MachineService.Events:input_type -> machine.EventsRequest
+	131, // 183: machine.MachineService.EtcdMemberList:input_type -> machine.EtcdMemberListRequest
+	125, // 184: machine.MachineService.EtcdRemoveMemberByID:input_type -> machine.EtcdRemoveMemberByIDRequest
+	119, // 185: machine.MachineService.EtcdLeaveCluster:input_type -> machine.EtcdLeaveClusterRequest
+	128, // 186: machine.MachineService.EtcdForfeitLeadership:input_type -> machine.EtcdForfeitLeadershipRequest
+	203, // 187: machine.MachineService.EtcdRecover:input_type -> common.Data
+	135, // 188: machine.MachineService.EtcdSnapshot:input_type -> machine.EtcdSnapshotRequest
+	202, // 189: machine.MachineService.EtcdAlarmList:input_type -> google.protobuf.Empty
+	202, // 190: machine.MachineService.EtcdAlarmDisarm:input_type -> google.protobuf.Empty
+	202, // 191: machine.MachineService.EtcdDefragment:input_type -> google.protobuf.Empty
+	202, // 192: machine.MachineService.EtcdStatus:input_type -> google.protobuf.Empty
+	148, // 193: machine.MachineService.EtcdDowngradeValidate:input_type -> machine.EtcdDowngradeValidateRequest
+	151, // 194: machine.MachineService.EtcdDowngradeEnable:input_type -> machine.EtcdDowngradeEnableRequest
+	202, // 195: machine.MachineService.EtcdDowngradeCancel:input_type -> google.protobuf.Empty
+	202, // 196: machine.MachineService.Hostname:input_type -> google.protobuf.Empty
+	202, // 197: machine.MachineService.Kubeconfig:input_type -> google.protobuf.Empty
+	61,  // 198: machine.MachineService.List:input_type -> machine.ListRequest
+	62,  // 199: machine.MachineService.DiskUsage:input_type -> machine.DiskUsageRequest
+	202, // 200: machine.MachineService.LoadAvg:input_type -> google.protobuf.Empty
+	74,  // 201: machine.MachineService.Logs:input_type -> machine.LogsRequest
+	202, // 202: machine.MachineService.LogsContainers:input_type -> google.protobuf.Empty
+	202, // 203: machine.MachineService.Memory:input_type -> google.protobuf.Empty
+	202, // 204: machine.MachineService.Mounts:input_type -> google.protobuf.Empty
+	202, // 205: machine.MachineService.NetworkDeviceStats:input_type -> google.protobuf.Empty
+	202, // 206: machine.MachineService.Processes:input_type -> google.protobuf.Empty
+	75,  // 207: machine.MachineService.Read:input_type -> machine.ReadRequest
+	18,  // 208: machine.MachineService.Reboot:input_type -> machine.RebootRequest
+	89,  // 209: machine.MachineService.Restart:input_type -> machine.RestartRequest
+	78,  // 210: machine.MachineService.Rollback:input_type -> machine.RollbackRequest
+	36,  // 211: machine.MachineService.Reset:input_type -> machine.ResetRequest
+	202, // 212: machine.MachineService.ServiceList:input_type -> google.protobuf.Empty
+	57,  // 213: machine.MachineService.ServiceRestart:input_type -> machine.ServiceRestartRequest
+	51,  // 214: machine.MachineService.ServiceStart:input_type -> machine.ServiceStartRequest
+	54,  // 215: machine.MachineService.ServiceStop:input_type -> machine.ServiceStopRequest
+	40,  // 216: machine.MachineService.Shutdown:input_type -> machine.ShutdownRequest
+	92,  // 217: machine.MachineService.Stats:input_type -> machine.StatsRequest
+	202, // 218: machine.MachineService.SystemStat:input_type -> google.protobuf.Empty
+	42,  // 219: machine.MachineService.Upgrade:input_type -> machine.UpgradeRequest
+	202, // 220: machine.MachineService.Version:input_type -> google.protobuf.Empty
+	167, // 221: machine.MachineService.GenerateClientConfiguration:input_type -> machine.GenerateClientConfigurationRequest
+	170, // 222: machine.MachineService.PacketCapture:input_type -> machine.PacketCaptureRequest
+	172, // 223: machine.MachineService.Netstat:input_type -> machine.NetstatRequest
+	176, // 224: machine.MachineService.MetaWrite:input_type -> machine.MetaWriteRequest
+	179, // 225: machine.MachineService.MetaDelete:input_type -> machine.MetaDeleteRequest
+	182, // 226: machine.MachineService.ImageList:input_type -> machine.ImageListRequest
+	184, // 227: machine.MachineService.ImagePull:input_type -> machine.ImagePullRequest
+	187, // 228: machine.StorageService.Statfs:input_type -> machine.StorageServiceStatfsRequest
+	17,  // 229: machine.MachineService.ApplyConfiguration:output_type -> machine.ApplyConfigurationResponse
+	23,  // 230: machine.MachineService.Bootstrap:output_type -> machine.BootstrapResponse
+	84,  // 231: machine.MachineService.Containers:output_type -> machine.ContainersResponse
+	203, // 232: machine.MachineService.Copy:output_type -> common.Data
+	107, // 233: machine.MachineService.CPUFreqStats:output_type -> machine.CPUFreqStatsResponse
+	110, // 234: machine.MachineService.CPUInfo:output_type -> machine.CPUInfoResponse
+	116, // 235: machine.MachineService.DiskStats:output_type -> machine.DiskStatsResponse
+	203, // 236: machine.MachineService.Dmesg:output_type -> common.Data
+	34,  // 237: machine.MachineService.Events:output_type -> machine.Event
+	134, // 238: machine.MachineService.EtcdMemberList:output_type -> machine.EtcdMemberListResponse
+	127, // 239: machine.MachineService.EtcdRemoveMemberByID:output_type -> machine.EtcdRemoveMemberByIDResponse
+	121, // 240: machine.MachineService.EtcdLeaveCluster:output_type -> machine.EtcdLeaveClusterResponse
+	130, // 241: machine.MachineService.EtcdForfeitLeadership:output_type -> machine.EtcdForfeitLeadershipResponse
+	137, // 242: machine.MachineService.EtcdRecover:output_type -> machine.EtcdRecoverResponse
+	203, // 243: machine.MachineService.EtcdSnapshot:output_type -> common.Data
+	138, // 244: machine.MachineService.EtcdAlarmList:output_type -> machine.EtcdAlarmListResponse
+	141, // 245: machine.MachineService.EtcdAlarmDisarm:output_type -> machine.EtcdAlarmDisarmResponse
+	143, // 246: machine.MachineService.EtcdDefragment:output_type -> machine.EtcdDefragmentResponse
+	145, // 247: machine.MachineService.EtcdStatus:output_type -> machine.EtcdStatusResponse
+	149, // 248: machine.MachineService.EtcdDowngradeValidate:output_type -> machine.EtcdDowngradeValidateResponse
+	152, // 249: machine.MachineService.EtcdDowngradeEnable:output_type -> machine.EtcdDowngradeEnableResponse
+	154, // 250: machine.MachineService.EtcdDowngradeCancel:output_type -> machine.EtcdDowngradeCancelResponse
+	99,  // 251: machine.MachineService.Hostname:output_type -> machine.HostnameResponse
+	203, // 252: machine.MachineService.Kubeconfig:output_type -> common.Data
+	63,  // 253: machine.MachineService.List:output_type -> machine.FileInfo
+	65,  // 254: machine.MachineService.DiskUsage:output_type -> machine.DiskUsageInfo
+	101, // 255: machine.MachineService.LoadAvg:output_type -> machine.LoadAvgResponse
+	203, // 256: machine.MachineService.Logs:output_type -> common.Data
+	77,  // 257: machine.MachineService.LogsContainers:output_type -> machine.LogsContainersResponse
+	97,  // 258: machine.MachineService.Memory:output_type -> machine.MemoryResponse
+	67,  // 259: machine.MachineService.Mounts:output_type -> machine.MountsResponse
+	113, // 260: machine.MachineService.NetworkDeviceStats:output_type -> machine.NetworkDeviceStatsResponse
+	86,  // 261: machine.MachineService.Processes:output_type -> machine.ProcessesResponse
+	203, // 262: machine.MachineService.Read:output_type -> common.Data
+	20,  // 263: machine.MachineService.Reboot:output_type -> machine.RebootResponse
+	91,  // 264: machine.MachineService.Restart:output_type -> machine.RestartResponse
+	80,  // 265: machine.MachineService.Rollback:output_type -> machine.RollbackResponse
+	38,  // 266: machine.MachineService.Reset:output_type -> machine.ResetResponse
+	46,  // 267: machine.MachineService.ServiceList:output_type -> machine.ServiceListResponse
+	59,  // 268: machine.MachineService.ServiceRestart:output_type -> machine.ServiceRestartResponse
+	53,  // 269: machine.MachineService.ServiceStart:output_type -> machine.ServiceStartResponse
+	56,  // 270: machine.MachineService.ServiceStop:output_type -> machine.ServiceStopResponse
+	41,  // 271: machine.MachineService.Shutdown:output_type -> machine.ShutdownResponse
+	94,  // 272: machine.MachineService.Stats:output_type -> machine.StatsResponse
+	103, // 273: machine.MachineService.SystemStat:output_type -> machine.SystemStatResponse
+	44,  // 274: machine.MachineService.Upgrade:output_type -> machine.UpgradeResponse
+	70,  // 275: machine.MachineService.Version:output_type -> machine.VersionResponse
+	169, // 276: machine.MachineService.GenerateClientConfiguration:output_type -> machine.GenerateClientConfigurationResponse
+	203, // 277: machine.MachineService.PacketCapture:output_type -> common.Data
+	175, // 278: machine.MachineService.Netstat:output_type -> machine.NetstatResponse
+	178, // 279: machine.MachineService.MetaWrite:output_type -> machine.MetaWriteResponse
+	181, // 280: machine.MachineService.MetaDelete:output_type -> machine.MetaDeleteResponse
+	183, // 281: machine.MachineService.ImageList:output_type -> machine.ImageListResponse
+	186, // 282: machine.MachineService.ImagePull:output_type -> machine.ImagePullResponse
+	188, // 283: machine.StorageService.Statfs:output_type -> machine.StorageServiceStatfsResponse
+	229, // [229:284] is the sub-list for method output_type
+	174, // [174:229] is the sub-list for method input_type
+	174, // [174:174] is the sub-list for extension type_name
+	174, // [174:174] is the sub-list for extension extendee
+	0,   // [0:174] is the sub-list for field type_name
 }
 
 func init() { file_machine_machine_proto_init() }
