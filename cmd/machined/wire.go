@@ -43,7 +43,7 @@ func (n *node) wire(ctx context.Context, st state.State, tasks *group) error {
 		return err
 	})
 	keeper := status.New()
-	member := etcd.New(st, n.log)
+	member := etcd.New(st, n.log, n.services)
 	events := machine.NewEvents()
 	n.publish(events, keeper)
 	rt, err := n.controllers(st, keeper, member)

@@ -17,7 +17,6 @@ import (
 
 	"talos/config"
 	"talos/internal/configstore/active"
-	"talos/internal/layout"
 	"talos/internal/linux/atomicfile"
 	"talos/internal/reconcile"
 	"talos/internal/resources/etcd"
@@ -177,7 +176,7 @@ func (m *Member) writePKI(root secrets.EtcdRootSecretsSpec, certs secrets.EtcdSe
 	if err := os.MkdirAll(m.pkiDir, 0o700); err != nil {
 		return err
 	}
-	if err := os.Chown(m.pkiDir, layout.EtcdUID, layout.EtcdUID); err != nil {
+	if err := os.Chown(m.pkiDir, m.uid, m.uid); err != nil {
 		return err
 	}
 	for name, content := range map[string][]byte{
@@ -185,7 +184,7 @@ func (m *Member) writePKI(root secrets.EtcdRootSecretsSpec, certs secrets.EtcdSe
 		fileServer + ".crt": certs.Etcd.Crt, fileServer + ".key": certs.Etcd.Key,
 		filePeer + ".crt": certs.EtcdPeer.Crt, filePeer + ".key": certs.EtcdPeer.Key,
 	} {
-		if err := atomicfile.UpdateAs(filepath.Join(m.pkiDir, name), content, 0o400, layout.EtcdUID); err != nil {
+		if err := atomicfile.UpdateAs(filepath.Join(m.pkiDir, name), content, 0o400, m.uid); err != nil {
 			return err
 		}
 	}

@@ -40,6 +40,12 @@ import (
 // ServiceID is the id of the etcd service.
 const ServiceID = "etcd"
 
+// Ports of every member.
+const (
+	clientPort = 2379
+	peerPort   = 2380
+)
+
 // Errors that callers tell apart.
 var (
 	ErrNotControlPlane     = errors.New("this node is a worker: etcd runs on control plane nodes only; send bootstrap to one of those")
@@ -47,11 +53,19 @@ var (
 	ErrNoConfiguration     = errors.New("this node has no configuration yet: apply one first")
 )
 
+// Services is what a member needs of the supervisor that runs it.
+type Services interface {
+	Stop(ctx context.Context, id string) error
+}
+
 // Member is the etcd member of this node.
 type Member struct {
-	st      state.State
-	log     *slog.Logger
-	dataDir string
+	st       state.State
+	log      *slog.Logger
+	services Services
+	local    string // the address at which this node's member is asked
+	uid      int    // whom its files belong to
+	dataDir  string
 	// marker exists from an accepted Bootstrap until the member first works,
 	// so that a reboot in between does not lose what was promised.
 	marker  string
@@ -62,10 +76,11 @@ type Member struct {
 	client *clientv3.Client
 }
 
-// New makes the member of the node whose facts are in st.
-func New(st state.State, log *slog.Logger) *Member {
+// New makes the member of the node whose facts are in st; services stops it when
+// it leaves.
+func New(st state.State, log *slog.Logger, services Services) *Member {
 	return &Member{
-		st: st, log: log.With("component", "etcd"),
+		st: st, log: log.With("component", "etcd"), services: services, local: "127.0.0.1", uid: layout.EtcdUID,
 		dataDir: layout.EtcdDataDir, marker: layout.EtcdDataDir + ".bootstrap", pkiDir: filepath.Join(layout.SecretsDir, "etcd"),
 		changed: make(chan struct{}, 1),
 	}
@@ -202,7 +217,7 @@ func (m *Member) spec(ctx context.Context) (service.ContainerSpec, error) {
 	if err := os.MkdirAll(m.dataDir, 0o700); err != nil {
 		return service.ContainerSpec{}, err
 	}
-	if err := os.Chown(m.dataDir, layout.EtcdUID, layout.EtcdUID); err != nil {
+	if err := os.Chown(m.dataDir, m.uid, m.uid); err != nil {
 		return service.ContainerSpec{}, err
 	}
 	spec := res.TypedSpec()
@@ -228,13 +243,13 @@ func bind(path, mode string) specs.Mount {
 // Args are the program's arguments. What the user gives in extraArgs replaces
 // ours, except the flags that keep the member's identity and its encryption.
 func Args(spec etcd.EtcdSpecSpec, clusterID, dataDir, pkiDir string) []string {
-	peerURL := urlOf(spec.AdvertisedAddresses[0].String(), 2380)
+	peerURL := urlOf(spec.AdvertisedAddresses[0].String(), peerPort)
 	var listenPeer, listenClient []string
 	for _, a := range spec.ListenPeerAddresses {
-		listenPeer = append(listenPeer, urlOf(a.String(), 2380))
+		listenPeer = append(listenPeer, urlOf(a.String(), peerPort))
 	}
 	for _, a := range spec.ListenClientAddresses {
-		listenClient = append(listenClient, urlOf(a.String(), 2379))
+		listenClient = append(listenClient, urlOf(a.String(), clientPort))
 	}
 	pki := func(name string) string { return filepath.Join(pkiDir, name) }
 	args := map[string][]string{
@@ -243,7 +258,7 @@ func Args(spec etcd.EtcdSpecSpec, clusterID, dataDir, pkiDir string) []string {
 		"listen-peer-urls":            {join(listenPeer)},
 		"listen-client-urls":          {join(listenClient)},
 		"initial-advertise-peer-urls": {peerURL},
-		"advertise-client-urls":       {urlOf(spec.AdvertisedAddresses[0].String(), 2379)},
+		"advertise-client-urls":       {urlOf(spec.AdvertisedAddresses[0].String(), clientPort)},
 		"initial-cluster":             {spec.Name + "=" + peerURL},
 		"initial-cluster-state":       {"new"},
 		"initial-cluster-token":       {clusterID},
@@ -304,12 +319,23 @@ func (m *Member) Client(ctx context.Context) (*clientv3.Client, error) {
 	if m.client != nil {
 		return m.client, nil
 	}
+	client, err := m.dial(ctx, urlOf(m.local, clientPort))
+	if err != nil {
+		return nil, err
+	}
+	m.client = client
+	return client, nil
+}
+
+// dial makes a client, an administrator, of the members at urls; it connects
+// when it is used first. Who called closes it.
+func (m *Member) dial(ctx context.Context, urls ...string) (*clientv3.Client, error) {
 	tlsConfig, err := m.adminTLS(ctx)
 	if err != nil {
 		return nil, err
 	}
 	client, err := clientv3.New(clientv3.Config{
-		Endpoints:   []string{urlOf("127.0.0.1", 2379)},
+		Endpoints:   urls,
 		DialTimeout: 2 * time.Second,
 		TLS:         tlsConfig,
 		Logger:      zap.NewNop(), // its errors come back to the caller
@@ -317,7 +343,6 @@ func (m *Member) Client(ctx context.Context) (*clientv3.Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("etcd client: %w", err)
 	}
-	m.client = client
 	return client, nil
 }
 

@@ -91,7 +91,7 @@ func TestMarker(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := New(st, slog.New(slog.NewTextHandler(io.Discard, nil)))
+	m := New(st, slog.New(slog.NewTextHandler(io.Discard, nil)), nil)
 	m.dataDir = filepath.Join(t.TempDir(), "etcd")
 	m.marker = m.dataDir + ".bootstrap"
 	if m.hasData() || exists(m.marker) {
@@ -201,7 +201,7 @@ func configured(t *testing.T, cfg *config.Config) *Member {
 	if err := st.Create(t.Context(), mc); err != nil {
 		t.Fatal(err)
 	}
-	m := New(st, slog.New(slog.DiscardHandler))
+	m := New(st, slog.New(slog.DiscardHandler), nil)
 	m.dataDir = filepath.Join(t.TempDir(), "etcd")
 	m.marker = m.dataDir + ".bootstrap"
 	return m
