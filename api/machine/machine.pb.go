@@ -836,8 +836,16 @@ type ApplyConfigurationRequest struct {
 	Mode           ApplyConfigurationRequest_Mode `protobuf:"varint,4,opt,name=mode,proto3,enum=machine.ApplyConfigurationRequest_Mode" json:"mode,omitempty"`
 	DryRun         bool                           `protobuf:"varint,5,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
 	TryModeTimeout *durationpb.Duration           `protobuf:"bytes,6,opt,name=try_mode_timeout,json=tryModeTimeout,proto3" json:"try_mode_timeout,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// Fields of ours. The node goes back by itself, across reboots too, unless
+	// the configuration is confirmed within this time of being in force.
+	ConfirmTimeout *durationpb.Duration `protobuf:"bytes,1000,opt,name=confirm_timeout,json=confirmTimeout,proto3" json:"confirm_timeout,omitempty"`
+	// Number of the configuration that this one was made from; if the node has
+	// another by now, nothing is changed. 0 asks for nothing.
+	Base uint64 `protobuf:"varint,1001,opt,name=base,proto3" json:"base,omitempty"`
+	// Apply although it does not fit the machine, or may cut off the caller.
+	Force         bool `protobuf:"varint,1002,opt,name=force,proto3" json:"force,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ApplyConfigurationRequest) Reset() {
@@ -898,12 +906,37 @@ func (x *ApplyConfigurationRequest) GetTryModeTimeout() *durationpb.Duration {
 	return nil
 }
 
+func (x *ApplyConfigurationRequest) GetConfirmTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.ConfirmTimeout
+	}
+	return nil
+}
+
+func (x *ApplyConfigurationRequest) GetBase() uint64 {
+	if x != nil {
+		return x.Base
+	}
+	return 0
+}
+
+func (x *ApplyConfigurationRequest) GetForce() bool {
+	if x != nil {
+		return x.Force
+	}
+	return false
+}
+
 type ApplyConfiguration struct {
-	state         protoimpl.MessageState         `protogen:"open.v1"`
-	Metadata      *common.Metadata               `protobuf:"bytes,1,opt,name=metadata,proto3" json:"metadata,omitempty"`
-	Warnings      []string                       `protobuf:"bytes,2,rep,name=warnings,proto3" json:"warnings,omitempty"`
-	Mode          ApplyConfigurationRequest_Mode `protobuf:"varint,3,opt,name=mode,proto3,enum=machine.ApplyConfigurationRequest_Mode" json:"mode,omitempty"`
-	ModeDetails   string                         `protobuf:"bytes,4,opt,name=mode_details,json=modeDetails,proto3" json:"mode_details,omitempty"`
+	state       protoimpl.MessageState         `protogen:"open.v1"`
+	Metadata    *common.Metadata               `protobuf:"bytes,1,opt,name=metadata,proto3" json:"metadata,omitempty"`
+	Warnings    []string                       `protobuf:"bytes,2,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	Mode        ApplyConfigurationRequest_Mode `protobuf:"varint,3,opt,name=mode,proto3,enum=machine.ApplyConfigurationRequest_Mode" json:"mode,omitempty"`
+	ModeDetails string                         `protobuf:"bytes,4,opt,name=mode_details,json=modeDetails,proto3" json:"mode_details,omitempty"`
+	// Fields of ours. number is the configuration's in the node's history; diff
+	// is what changes, without secrets.
+	Number        uint64 `protobuf:"varint,1000,opt,name=number,proto3" json:"number,omitempty"`
+	Diff          string `protobuf:"bytes,1001,opt,name=diff,proto3" json:"diff,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -962,6 +995,20 @@ func (x *ApplyConfiguration) GetMode() ApplyConfigurationRequest_Mode {
 func (x *ApplyConfiguration) GetModeDetails() string {
 	if x != nil {
 		return x.ModeDetails
+	}
+	return ""
+}
+
+func (x *ApplyConfiguration) GetNumber() uint64 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *ApplyConfiguration) GetDiff() string {
+	if x != nil {
+		return x.Diff
 	}
 	return ""
 }
@@ -11740,12 +11787,15 @@ var File_machine_machine_proto protoreflect.FileDescriptor
 
 const file_machine_machine_proto_rawDesc = "" +
 	"\n" +
-	"\x15machine/machine.proto\x12\amachine\x1a\x13common/common.proto\x1a\x19google/protobuf/any.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8c\x02\n" +
+	"\x15machine/machine.proto\x12\amachine\x1a\x13common/common.proto\x1a\x19google/protobuf/any.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xfd\x02\n" +
 	"\x19ApplyConfigurationRequest\x12\x12\n" +
 	"\x04data\x18\x01 \x01(\fR\x04data\x12;\n" +
 	"\x04mode\x18\x04 \x01(\x0e2'.machine.ApplyConfigurationRequest.ModeR\x04mode\x12\x17\n" +
 	"\adry_run\x18\x05 \x01(\bR\x06dryRun\x12C\n" +
-	"\x10try_mode_timeout\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\x0etryModeTimeout\"@\n" +
+	"\x10try_mode_timeout\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\x0etryModeTimeout\x12C\n" +
+	"\x0fconfirm_timeout\x18\xe8\a \x01(\v2\x19.google.protobuf.DurationR\x0econfirmTimeout\x12\x13\n" +
+	"\x04base\x18\xe9\a \x01(\x04R\x04base\x12\x15\n" +
+	"\x05force\x18\xea\a \x01(\bR\x05force\"@\n" +
 	"\x04Mode\x12\n" +
 	"\n" +
 	"\x06REBOOT\x10\x00\x12\b\n" +
@@ -11753,12 +11803,14 @@ const file_machine_machine_proto_rawDesc = "" +
 	"\tNO_REBOOT\x10\x02\x12\n" +
 	"\n" +
 	"\x06STAGED\x10\x03\x12\a\n" +
-	"\x03TRY\x10\x04\"\xbe\x01\n" +
+	"\x03TRY\x10\x04\"\xec\x01\n" +
 	"\x12ApplyConfiguration\x12,\n" +
 	"\bmetadata\x18\x01 \x01(\v2\x10.common.MetadataR\bmetadata\x12\x1a\n" +
 	"\bwarnings\x18\x02 \x03(\tR\bwarnings\x12;\n" +
 	"\x04mode\x18\x03 \x01(\x0e2'.machine.ApplyConfigurationRequest.ModeR\x04mode\x12!\n" +
-	"\fmode_details\x18\x04 \x01(\tR\vmodeDetails\"U\n" +
+	"\fmode_details\x18\x04 \x01(\tR\vmodeDetails\x12\x17\n" +
+	"\x06number\x18\xe8\a \x01(\x04R\x06number\x12\x13\n" +
+	"\x04diff\x18\xe9\a \x01(\tR\x04diff\"U\n" +
 	"\x1aApplyConfigurationResponse\x127\n" +
 	"\bmessages\x18\x01 \x03(\v2\x1b.machine.ApplyConfigurationR\bmessages\"\xad\x02\n" +
 	"\rRebootRequest\x12/\n" +
@@ -12921,293 +12973,294 @@ var file_machine_machine_proto_goTypes = []any{
 var file_machine_machine_proto_depIdxs = []int32{
 	0,   // 0: machine.ApplyConfigurationRequest.mode:type_name -> machine.ApplyConfigurationRequest.Mode
 	195, // 1: machine.ApplyConfigurationRequest.try_mode_timeout:type_name -> google.protobuf.Duration
-	196, // 2: machine.ApplyConfiguration.metadata:type_name -> common.Metadata
-	0,   // 3: machine.ApplyConfiguration.mode:type_name -> machine.ApplyConfigurationRequest.Mode
-	16,  // 4: machine.ApplyConfigurationResponse.messages:type_name -> machine.ApplyConfiguration
-	1,   // 5: machine.RebootRequest.mode:type_name -> machine.RebootRequest.Mode
-	195, // 6: machine.RebootRequest.drain_timeout:type_name -> google.protobuf.Duration
-	195, // 7: machine.RebootRequest.deadline:type_name -> google.protobuf.Duration
-	196, // 8: machine.Reboot.metadata:type_name -> common.Metadata
-	19,  // 9: machine.RebootResponse.messages:type_name -> machine.Reboot
-	196, // 10: machine.Bootstrap.metadata:type_name -> common.Metadata
-	22,  // 11: machine.BootstrapResponse.messages:type_name -> machine.Bootstrap
-	2,   // 12: machine.SequenceEvent.action:type_name -> machine.SequenceEvent.Action
-	197, // 13: machine.SequenceEvent.error:type_name -> common.Error
-	3,   // 14: machine.PhaseEvent.action:type_name -> machine.PhaseEvent.Action
-	4,   // 15: machine.TaskEvent.action:type_name -> machine.TaskEvent.Action
-	5,   // 16: machine.ServiceStateEvent.action:type_name -> machine.ServiceStateEvent.Action
-	50,  // 17: machine.ServiceStateEvent.health:type_name -> machine.ServiceHealth
-	6,   // 18: machine.MachineStatusEvent.stage:type_name -> machine.MachineStatusEvent.MachineStage
-	189, // 19: machine.MachineStatusEvent.status:type_name -> machine.MachineStatusEvent.MachineStatus
-	196, // 20: machine.Event.metadata:type_name -> common.Metadata
-	198, // 21: machine.Event.data:type_name -> google.protobuf.Any
-	35,  // 22: machine.ResetRequest.system_partitions_to_wipe:type_name -> machine.ResetPartitionSpec
-	7,   // 23: machine.ResetRequest.mode:type_name -> machine.ResetRequest.WipeMode
-	195, // 24: machine.ResetRequest.drain_timeout:type_name -> google.protobuf.Duration
-	195, // 25: machine.ResetRequest.deadline:type_name -> google.protobuf.Duration
-	196, // 26: machine.Reset.metadata:type_name -> common.Metadata
-	37,  // 27: machine.ResetResponse.messages:type_name -> machine.Reset
-	196, // 28: machine.Shutdown.metadata:type_name -> common.Metadata
-	195, // 29: machine.ShutdownRequest.drain_timeout:type_name -> google.protobuf.Duration
-	195, // 30: machine.ShutdownRequest.deadline:type_name -> google.protobuf.Duration
-	39,  // 31: machine.ShutdownResponse.messages:type_name -> machine.Shutdown
-	8,   // 32: machine.UpgradeRequest.reboot_mode:type_name -> machine.UpgradeRequest.RebootMode
-	196, // 33: machine.Upgrade.metadata:type_name -> common.Metadata
-	43,  // 34: machine.UpgradeResponse.messages:type_name -> machine.Upgrade
-	196, // 35: machine.ServiceList.metadata:type_name -> common.Metadata
-	47,  // 36: machine.ServiceList.services:type_name -> machine.ServiceInfo
-	45,  // 37: machine.ServiceListResponse.messages:type_name -> machine.ServiceList
-	48,  // 38: machine.ServiceInfo.events:type_name -> machine.ServiceEvents
-	50,  // 39: machine.ServiceInfo.health:type_name -> machine.ServiceHealth
-	49,  // 40: machine.ServiceEvents.events:type_name -> machine.ServiceEvent
-	199, // 41: machine.ServiceEvent.ts:type_name -> google.protobuf.Timestamp
-	199, // 42: machine.ServiceHealth.last_change:type_name -> google.protobuf.Timestamp
-	196, // 43: machine.ServiceStart.metadata:type_name -> common.Metadata
-	52,  // 44: machine.ServiceStartResponse.messages:type_name -> machine.ServiceStart
-	196, // 45: machine.ServiceStop.metadata:type_name -> common.Metadata
-	55,  // 46: machine.ServiceStopResponse.messages:type_name -> machine.ServiceStop
-	196, // 47: machine.ServiceRestart.metadata:type_name -> common.Metadata
-	58,  // 48: machine.ServiceRestartResponse.messages:type_name -> machine.ServiceRestart
-	9,   // 49: machine.ListRequest.types:type_name -> machine.ListRequest.Type
-	196, // 50: machine.FileInfo.metadata:type_name -> common.Metadata
-	64,  // 51: machine.FileInfo.xattrs:type_name -> machine.Xattr
-	196, // 52: machine.DiskUsageInfo.metadata:type_name -> common.Metadata
-	196, // 53: machine.Mounts.metadata:type_name -> common.Metadata
-	68,  // 54: machine.Mounts.stats:type_name -> machine.MountStat
-	66,  // 55: machine.MountsResponse.messages:type_name -> machine.Mounts
-	196, // 56: machine.Version.metadata:type_name -> common.Metadata
-	71,  // 57: machine.Version.version:type_name -> machine.VersionInfo
-	72,  // 58: machine.Version.platform:type_name -> machine.PlatformInfo
-	73,  // 59: machine.Version.features:type_name -> machine.FeaturesInfo
-	69,  // 60: machine.VersionResponse.messages:type_name -> machine.Version
-	200, // 61: machine.LogsRequest.driver:type_name -> common.ContainerDriver
-	196, // 62: machine.LogsContainer.metadata:type_name -> common.Metadata
-	76,  // 63: machine.LogsContainersResponse.messages:type_name -> machine.LogsContainer
-	196, // 64: machine.Rollback.metadata:type_name -> common.Metadata
-	79,  // 65: machine.RollbackResponse.messages:type_name -> machine.Rollback
-	200, // 66: machine.ContainersRequest.driver:type_name -> common.ContainerDriver
-	196, // 67: machine.Container.metadata:type_name -> common.Metadata
-	82,  // 68: machine.Container.containers:type_name -> machine.ContainerInfo
-	83,  // 69: machine.ContainersResponse.messages:type_name -> machine.Container
-	87,  // 70: machine.ProcessesResponse.messages:type_name -> machine.Process
-	196, // 71: machine.Process.metadata:type_name -> common.Metadata
-	88,  // 72: machine.Process.processes:type_name -> machine.ProcessInfo
-	200, // 73: machine.RestartRequest.driver:type_name -> common.ContainerDriver
-	196, // 74: machine.Restart.metadata:type_name -> common.Metadata
-	90,  // 75: machine.RestartResponse.messages:type_name -> machine.Restart
-	200, // 76: machine.StatsRequest.driver:type_name -> common.ContainerDriver
-	196, // 77: machine.Stats.metadata:type_name -> common.Metadata
-	95,  // 78: machine.Stats.stats:type_name -> machine.Stat
-	93,  // 79: machine.StatsResponse.messages:type_name -> machine.Stats
-	196, // 80: machine.Memory.metadata:type_name -> common.Metadata
-	98,  // 81: machine.Memory.meminfo:type_name -> machine.MemInfo
-	96,  // 82: machine.MemoryResponse.messages:type_name -> machine.Memory
-	100, // 83: machine.HostnameResponse.messages:type_name -> machine.Hostname
-	196, // 84: machine.Hostname.metadata:type_name -> common.Metadata
-	102, // 85: machine.LoadAvgResponse.messages:type_name -> machine.LoadAvg
-	196, // 86: machine.LoadAvg.metadata:type_name -> common.Metadata
-	104, // 87: machine.SystemStatResponse.messages:type_name -> machine.SystemStat
-	196, // 88: machine.SystemStat.metadata:type_name -> common.Metadata
-	105, // 89: machine.SystemStat.cpu_total:type_name -> machine.CPUStat
-	105, // 90: machine.SystemStat.cpu:type_name -> machine.CPUStat
-	106, // 91: machine.SystemStat.soft_irq:type_name -> machine.SoftIRQStat
-	108, // 92: machine.CPUFreqStatsResponse.messages:type_name -> machine.CPUsFreqStats
-	196, // 93: machine.CPUsFreqStats.metadata:type_name -> common.Metadata
-	109, // 94: machine.CPUsFreqStats.cpu_freq_stats:type_name -> machine.CPUFreqStats
-	111, // 95: machine.CPUInfoResponse.messages:type_name -> machine.CPUsInfo
-	196, // 96: machine.CPUsInfo.metadata:type_name -> common.Metadata
-	112, // 97: machine.CPUsInfo.cpu_info:type_name -> machine.CPUInfo
-	114, // 98: machine.NetworkDeviceStatsResponse.messages:type_name -> machine.NetworkDeviceStats
-	196, // 99: machine.NetworkDeviceStats.metadata:type_name -> common.Metadata
-	115, // 100: machine.NetworkDeviceStats.total:type_name -> machine.NetDev
-	115, // 101: machine.NetworkDeviceStats.devices:type_name -> machine.NetDev
-	117, // 102: machine.DiskStatsResponse.messages:type_name -> machine.DiskStats
-	196, // 103: machine.DiskStats.metadata:type_name -> common.Metadata
-	118, // 104: machine.DiskStats.total:type_name -> machine.DiskStat
-	118, // 105: machine.DiskStats.devices:type_name -> machine.DiskStat
-	196, // 106: machine.EtcdLeaveCluster.metadata:type_name -> common.Metadata
-	120, // 107: machine.EtcdLeaveClusterResponse.messages:type_name -> machine.EtcdLeaveCluster
-	196, // 108: machine.EtcdRemoveMember.metadata:type_name -> common.Metadata
-	123, // 109: machine.EtcdRemoveMemberResponse.messages:type_name -> machine.EtcdRemoveMember
-	196, // 110: machine.EtcdRemoveMemberByID.metadata:type_name -> common.Metadata
-	126, // 111: machine.EtcdRemoveMemberByIDResponse.messages:type_name -> machine.EtcdRemoveMemberByID
-	196, // 112: machine.EtcdForfeitLeadership.metadata:type_name -> common.Metadata
-	129, // 113: machine.EtcdForfeitLeadershipResponse.messages:type_name -> machine.EtcdForfeitLeadership
-	196, // 114: machine.EtcdMembers.metadata:type_name -> common.Metadata
-	132, // 115: machine.EtcdMembers.members:type_name -> machine.EtcdMember
-	133, // 116: machine.EtcdMemberListResponse.messages:type_name -> machine.EtcdMembers
-	196, // 117: machine.EtcdRecover.metadata:type_name -> common.Metadata
-	136, // 118: machine.EtcdRecoverResponse.messages:type_name -> machine.EtcdRecover
-	139, // 119: machine.EtcdAlarmListResponse.messages:type_name -> machine.EtcdAlarm
-	196, // 120: machine.EtcdAlarm.metadata:type_name -> common.Metadata
-	140, // 121: machine.EtcdAlarm.member_alarms:type_name -> machine.EtcdMemberAlarm
-	10,  // 122: machine.EtcdMemberAlarm.alarm:type_name -> machine.EtcdMemberAlarm.AlarmType
-	142, // 123: machine.EtcdAlarmDisarmResponse.messages:type_name -> machine.EtcdAlarmDisarm
-	196, // 124: machine.EtcdAlarmDisarm.metadata:type_name -> common.Metadata
-	140, // 125: machine.EtcdAlarmDisarm.member_alarms:type_name -> machine.EtcdMemberAlarm
-	144, // 126: machine.EtcdDefragmentResponse.messages:type_name -> machine.EtcdDefragment
-	196, // 127: machine.EtcdDefragment.metadata:type_name -> common.Metadata
-	146, // 128: machine.EtcdStatusResponse.messages:type_name -> machine.EtcdStatus
-	196, // 129: machine.EtcdStatus.metadata:type_name -> common.Metadata
-	147, // 130: machine.EtcdStatus.member_status:type_name -> machine.EtcdMemberStatus
-	150, // 131: machine.EtcdDowngradeValidateResponse.messages:type_name -> machine.EtcdDowngradeValidate
-	196, // 132: machine.EtcdDowngradeValidate.metadata:type_name -> common.Metadata
-	156, // 133: machine.EtcdDowngradeValidate.cluster_downgrade:type_name -> machine.EtcdClusterDowngrade
-	153, // 134: machine.EtcdDowngradeEnableResponse.messages:type_name -> machine.EtcdDowngradeEnable
-	196, // 135: machine.EtcdDowngradeEnable.metadata:type_name -> common.Metadata
-	156, // 136: machine.EtcdDowngradeEnable.cluster_downgrade:type_name -> machine.EtcdClusterDowngrade
-	155, // 137: machine.EtcdDowngradeCancelResponse.messages:type_name -> machine.EtcdDowngradeCancel
-	196, // 138: machine.EtcdDowngradeCancel.metadata:type_name -> common.Metadata
-	156, // 139: machine.EtcdDowngradeCancel.cluster_downgrade:type_name -> machine.EtcdClusterDowngrade
-	158, // 140: machine.NetworkDeviceConfig.dhcp_options:type_name -> machine.DHCPOptionsConfig
-	157, // 141: machine.NetworkDeviceConfig.routes:type_name -> machine.RouteConfig
-	159, // 142: machine.NetworkConfig.interfaces:type_name -> machine.NetworkDeviceConfig
-	11,  // 143: machine.MachineConfig.type:type_name -> machine.MachineConfig.MachineType
-	161, // 144: machine.MachineConfig.install_config:type_name -> machine.InstallConfig
-	160, // 145: machine.MachineConfig.network_config:type_name -> machine.NetworkConfig
-	164, // 146: machine.ClusterNetworkConfig.cni_config:type_name -> machine.CNIConfig
-	163, // 147: machine.ClusterConfig.control_plane:type_name -> machine.ControlPlaneConfig
-	165, // 148: machine.ClusterConfig.cluster_network:type_name -> machine.ClusterNetworkConfig
-	195, // 149: machine.GenerateClientConfigurationRequest.crt_ttl:type_name -> google.protobuf.Duration
-	196, // 150: machine.GenerateClientConfiguration.metadata:type_name -> common.Metadata
-	168, // 151: machine.GenerateClientConfigurationResponse.messages:type_name -> machine.GenerateClientConfiguration
-	171, // 152: machine.PacketCaptureRequest.bpf_filter:type_name -> machine.BPFInstruction
-	12,  // 153: machine.NetstatRequest.filter:type_name -> machine.NetstatRequest.Filter
-	191, // 154: machine.NetstatRequest.feature:type_name -> machine.NetstatRequest.Feature
-	192, // 155: machine.NetstatRequest.l4proto:type_name -> machine.NetstatRequest.L4proto
-	193, // 156: machine.NetstatRequest.netns:type_name -> machine.NetstatRequest.NetNS
-	13,  // 157: machine.ConnectRecord.state:type_name -> machine.ConnectRecord.State
-	14,  // 158: machine.ConnectRecord.tr:type_name -> machine.ConnectRecord.TimerActive
-	194, // 159: machine.ConnectRecord.process:type_name -> machine.ConnectRecord.Process
-	196, // 160: machine.Netstat.metadata:type_name -> common.Metadata
-	173, // 161: machine.Netstat.connectrecord:type_name -> machine.ConnectRecord
-	174, // 162: machine.NetstatResponse.messages:type_name -> machine.Netstat
-	196, // 163: machine.MetaWrite.metadata:type_name -> common.Metadata
-	177, // 164: machine.MetaWriteResponse.messages:type_name -> machine.MetaWrite
-	196, // 165: machine.MetaDelete.metadata:type_name -> common.Metadata
-	180, // 166: machine.MetaDeleteResponse.messages:type_name -> machine.MetaDelete
-	201, // 167: machine.ImageListRequest.namespace:type_name -> common.ContainerdNamespace
-	196, // 168: machine.ImageListResponse.metadata:type_name -> common.Metadata
-	199, // 169: machine.ImageListResponse.created_at:type_name -> google.protobuf.Timestamp
-	201, // 170: machine.ImagePullRequest.namespace:type_name -> common.ContainerdNamespace
-	196, // 171: machine.ImagePull.metadata:type_name -> common.Metadata
-	185, // 172: machine.ImagePullResponse.messages:type_name -> machine.ImagePull
-	190, // 173: machine.MachineStatusEvent.MachineStatus.unmet_conditions:type_name -> machine.MachineStatusEvent.MachineStatus.UnmetCondition
-	15,  // 174: machine.MachineService.ApplyConfiguration:input_type -> machine.ApplyConfigurationRequest
-	21,  // 175: machine.MachineService.Bootstrap:input_type -> machine.BootstrapRequest
-	81,  // 176: machine.MachineService.Containers:input_type -> machine.ContainersRequest
-	60,  // 177: machine.MachineService.Copy:input_type -> machine.CopyRequest
-	202, // 178: machine.MachineService.CPUFreqStats:input_type -> google.protobuf.Empty
-	202, // 179: machine.MachineService.CPUInfo:input_type -> google.protobuf.Empty
-	202, // 180: machine.MachineService.DiskStats:input_type -> google.protobuf.Empty
-	85,  // 181: machine.MachineService.Dmesg:input_type -> machine.DmesgRequest
-	33,  // 182: machine.MachineService.Events:input_type -> machine.EventsRequest
-	131, // 183: machine.MachineService.EtcdMemberList:input_type -> machine.EtcdMemberListRequest
-	125, // 184: machine.MachineService.EtcdRemoveMemberByID:input_type -> machine.EtcdRemoveMemberByIDRequest
-	119, // 185: machine.MachineService.EtcdLeaveCluster:input_type -> machine.EtcdLeaveClusterRequest
-	128, // 186: machine.MachineService.EtcdForfeitLeadership:input_type -> machine.EtcdForfeitLeadershipRequest
-	203, // 187: machine.MachineService.EtcdRecover:input_type -> common.Data
-	135, // 188: machine.MachineService.EtcdSnapshot:input_type -> machine.EtcdSnapshotRequest
-	202, // 189: machine.MachineService.EtcdAlarmList:input_type -> google.protobuf.Empty
-	202, // 190: machine.MachineService.EtcdAlarmDisarm:input_type -> google.protobuf.Empty
-	202, // 191: machine.MachineService.EtcdDefragment:input_type -> google.protobuf.Empty
-	202, // 192: machine.MachineService.EtcdStatus:input_type -> google.protobuf.Empty
-	148, // 193: machine.MachineService.EtcdDowngradeValidate:input_type -> machine.EtcdDowngradeValidateRequest
-	151, // 194: machine.MachineService.EtcdDowngradeEnable:input_type -> machine.EtcdDowngradeEnableRequest
-	202, // 195: machine.MachineService.EtcdDowngradeCancel:input_type -> google.protobuf.Empty
-	202, // 196: machine.MachineService.Hostname:input_type -> google.protobuf.Empty
-	202, // 197: machine.MachineService.Kubeconfig:input_type -> google.protobuf.Empty
-	61,  // 198: machine.MachineService.List:input_type -> machine.ListRequest
-	62,  // 199: machine.MachineService.DiskUsage:input_type -> machine.DiskUsageRequest
-	202, // 200: machine.MachineService.LoadAvg:input_type -> google.protobuf.Empty
-	74,  // 201: machine.MachineService.Logs:input_type -> machine.LogsRequest
-	202, // 202: machine.MachineService.LogsContainers:input_type -> google.protobuf.Empty
-	202, // 203: machine.MachineService.Memory:input_type -> google.protobuf.Empty
-	202, // 204: machine.MachineService.Mounts:input_type -> google.protobuf.Empty
-	202, // 205: machine.MachineService.NetworkDeviceStats:input_type -> google.protobuf.Empty
-	202, // 206: machine.MachineService.Processes:input_type -> google.protobuf.Empty
-	75,  // 207: machine.MachineService.Read:input_type -> machine.ReadRequest
-	18,  // 208: machine.MachineService.Reboot:input_type -> machine.RebootRequest
-	89,  // 209: machine.MachineService.Restart:input_type -> machine.RestartRequest
-	78,  // 210: machine.MachineService.Rollback:input_type -> machine.RollbackRequest
-	36,  // 211: machine.MachineService.Reset:input_type -> machine.ResetRequest
-	202, // 212: machine.MachineService.ServiceList:input_type -> google.protobuf.Empty
-	57,  // 213: machine.MachineService.ServiceRestart:input_type -> machine.ServiceRestartRequest
-	51,  // 214: machine.MachineService.ServiceStart:input_type -> machine.ServiceStartRequest
-	54,  // 215: machine.MachineService.ServiceStop:input_type -> machine.ServiceStopRequest
-	40,  // 216: machine.MachineService.Shutdown:input_type -> machine.ShutdownRequest
-	92,  // 217: machine.MachineService.Stats:input_type -> machine.StatsRequest
-	202, // 218: machine.MachineService.SystemStat:input_type -> google.protobuf.Empty
-	42,  // 219: machine.MachineService.Upgrade:input_type -> machine.UpgradeRequest
-	202, // 220: machine.MachineService.Version:input_type -> google.protobuf.Empty
-	167, // 221: machine.MachineService.GenerateClientConfiguration:input_type -> machine.GenerateClientConfigurationRequest
-	170, // 222: machine.MachineService.PacketCapture:input_type -> machine.PacketCaptureRequest
-	172, // 223: machine.MachineService.Netstat:input_type -> machine.NetstatRequest
-	176, // 224: machine.MachineService.MetaWrite:input_type -> machine.MetaWriteRequest
-	179, // 225: machine.MachineService.MetaDelete:input_type -> machine.MetaDeleteRequest
-	182, // 226: machine.MachineService.ImageList:input_type -> machine.ImageListRequest
-	184, // 227: machine.MachineService.ImagePull:input_type -> machine.ImagePullRequest
-	187, // 228: machine.StorageService.Statfs:input_type -> machine.StorageServiceStatfsRequest
-	17,  // 229: machine.MachineService.ApplyConfiguration:output_type -> machine.ApplyConfigurationResponse
-	23,  // 230: machine.MachineService.Bootstrap:output_type -> machine.BootstrapResponse
-	84,  // 231: machine.MachineService.Containers:output_type -> machine.ContainersResponse
-	203, // 232: machine.MachineService.Copy:output_type -> common.Data
-	107, // 233: machine.MachineService.CPUFreqStats:output_type -> machine.CPUFreqStatsResponse
-	110, // 234: machine.MachineService.CPUInfo:output_type -> machine.CPUInfoResponse
-	116, // 235: machine.MachineService.DiskStats:output_type -> machine.DiskStatsResponse
-	203, // 236: machine.MachineService.Dmesg:output_type -> common.Data
-	34,  // 237: machine.MachineService.Events:output_type -> machine.Event
-	134, // 238: machine.MachineService.EtcdMemberList:output_type -> machine.EtcdMemberListResponse
-	127, // 239: machine.MachineService.EtcdRemoveMemberByID:output_type -> machine.EtcdRemoveMemberByIDResponse
-	121, // 240: machine.MachineService.EtcdLeaveCluster:output_type -> machine.EtcdLeaveClusterResponse
-	130, // 241: machine.MachineService.EtcdForfeitLeadership:output_type -> machine.EtcdForfeitLeadershipResponse
-	137, // 242: machine.MachineService.EtcdRecover:output_type -> machine.EtcdRecoverResponse
-	203, // 243: machine.MachineService.EtcdSnapshot:output_type -> common.Data
-	138, // 244: machine.MachineService.EtcdAlarmList:output_type -> machine.EtcdAlarmListResponse
-	141, // 245: machine.MachineService.EtcdAlarmDisarm:output_type -> machine.EtcdAlarmDisarmResponse
-	143, // 246: machine.MachineService.EtcdDefragment:output_type -> machine.EtcdDefragmentResponse
-	145, // 247: machine.MachineService.EtcdStatus:output_type -> machine.EtcdStatusResponse
-	149, // 248: machine.MachineService.EtcdDowngradeValidate:output_type -> machine.EtcdDowngradeValidateResponse
-	152, // 249: machine.MachineService.EtcdDowngradeEnable:output_type -> machine.EtcdDowngradeEnableResponse
-	154, // 250: machine.MachineService.EtcdDowngradeCancel:output_type -> machine.EtcdDowngradeCancelResponse
-	99,  // 251: machine.MachineService.Hostname:output_type -> machine.HostnameResponse
-	203, // 252: machine.MachineService.Kubeconfig:output_type -> common.Data
-	63,  // 253: machine.MachineService.List:output_type -> machine.FileInfo
-	65,  // 254: machine.MachineService.DiskUsage:output_type -> machine.DiskUsageInfo
-	101, // 255: machine.MachineService.LoadAvg:output_type -> machine.LoadAvgResponse
-	203, // 256: machine.MachineService.Logs:output_type -> common.Data
-	77,  // 257: machine.MachineService.LogsContainers:output_type -> machine.LogsContainersResponse
-	97,  // 258: machine.MachineService.Memory:output_type -> machine.MemoryResponse
-	67,  // 259: machine.MachineService.Mounts:output_type -> machine.MountsResponse
-	113, // 260: machine.MachineService.NetworkDeviceStats:output_type -> machine.NetworkDeviceStatsResponse
-	86,  // 261: machine.MachineService.Processes:output_type -> machine.ProcessesResponse
-	203, // 262: machine.MachineService.Read:output_type -> common.Data
-	20,  // 263: machine.MachineService.Reboot:output_type -> machine.RebootResponse
-	91,  // 264: machine.MachineService.Restart:output_type -> machine.RestartResponse
-	80,  // 265: machine.MachineService.Rollback:output_type -> machine.RollbackResponse
-	38,  // 266: machine.MachineService.Reset:output_type -> machine.ResetResponse
-	46,  // 267: machine.MachineService.ServiceList:output_type -> machine.ServiceListResponse
-	59,  // 268: machine.MachineService.ServiceRestart:output_type -> machine.ServiceRestartResponse
-	53,  // 269: machine.MachineService.ServiceStart:output_type -> machine.ServiceStartResponse
-	56,  // 270: machine.MachineService.ServiceStop:output_type -> machine.ServiceStopResponse
-	41,  // 271: machine.MachineService.Shutdown:output_type -> machine.ShutdownResponse
-	94,  // 272: machine.MachineService.Stats:output_type -> machine.StatsResponse
-	103, // 273: machine.MachineService.SystemStat:output_type -> machine.SystemStatResponse
-	44,  // 274: machine.MachineService.Upgrade:output_type -> machine.UpgradeResponse
-	70,  // 275: machine.MachineService.Version:output_type -> machine.VersionResponse
-	169, // 276: machine.MachineService.GenerateClientConfiguration:output_type -> machine.GenerateClientConfigurationResponse
-	203, // 277: machine.MachineService.PacketCapture:output_type -> common.Data
-	175, // 278: machine.MachineService.Netstat:output_type -> machine.NetstatResponse
-	178, // 279: machine.MachineService.MetaWrite:output_type -> machine.MetaWriteResponse
-	181, // 280: machine.MachineService.MetaDelete:output_type -> machine.MetaDeleteResponse
-	183, // 281: machine.MachineService.ImageList:output_type -> machine.ImageListResponse
-	186, // 282: machine.MachineService.ImagePull:output_type -> machine.ImagePullResponse
-	188, // 283: machine.StorageService.Statfs:output_type -> machine.StorageServiceStatfsResponse
-	229, // [229:284] is the sub-list for method output_type
-	174, // [174:229] is the sub-list for method input_type
-	174, // [174:174] is the sub-list for extension type_name
-	174, // [174:174] is the sub-list for extension extendee
-	0,   // [0:174] is the sub-list for field type_name
+	195, // 2: machine.ApplyConfigurationRequest.confirm_timeout:type_name -> google.protobuf.Duration
+	196, // 3: machine.ApplyConfiguration.metadata:type_name -> common.Metadata
+	0,   // 4: machine.ApplyConfiguration.mode:type_name -> machine.ApplyConfigurationRequest.Mode
+	16,  // 5: machine.ApplyConfigurationResponse.messages:type_name -> machine.ApplyConfiguration
+	1,   // 6: machine.RebootRequest.mode:type_name -> machine.RebootRequest.Mode
+	195, // 7: machine.RebootRequest.drain_timeout:type_name -> google.protobuf.Duration
+	195, // 8: machine.RebootRequest.deadline:type_name -> google.protobuf.Duration
+	196, // 9: machine.Reboot.metadata:type_name -> common.Metadata
+	19,  // 10: machine.RebootResponse.messages:type_name -> machine.Reboot
+	196, // 11: machine.Bootstrap.metadata:type_name -> common.Metadata
+	22,  // 12: machine.BootstrapResponse.messages:type_name -> machine.Bootstrap
+	2,   // 13: machine.SequenceEvent.action:type_name -> machine.SequenceEvent.Action
+	197, // 14: machine.SequenceEvent.error:type_name -> common.Error
+	3,   // 15: machine.PhaseEvent.action:type_name -> machine.PhaseEvent.Action
+	4,   // 16: machine.TaskEvent.action:type_name -> machine.TaskEvent.Action
+	5,   // 17: machine.ServiceStateEvent.action:type_name -> machine.ServiceStateEvent.Action
+	50,  // 18: machine.ServiceStateEvent.health:type_name -> machine.ServiceHealth
+	6,   // 19: machine.MachineStatusEvent.stage:type_name -> machine.MachineStatusEvent.MachineStage
+	189, // 20: machine.MachineStatusEvent.status:type_name -> machine.MachineStatusEvent.MachineStatus
+	196, // 21: machine.Event.metadata:type_name -> common.Metadata
+	198, // 22: machine.Event.data:type_name -> google.protobuf.Any
+	35,  // 23: machine.ResetRequest.system_partitions_to_wipe:type_name -> machine.ResetPartitionSpec
+	7,   // 24: machine.ResetRequest.mode:type_name -> machine.ResetRequest.WipeMode
+	195, // 25: machine.ResetRequest.drain_timeout:type_name -> google.protobuf.Duration
+	195, // 26: machine.ResetRequest.deadline:type_name -> google.protobuf.Duration
+	196, // 27: machine.Reset.metadata:type_name -> common.Metadata
+	37,  // 28: machine.ResetResponse.messages:type_name -> machine.Reset
+	196, // 29: machine.Shutdown.metadata:type_name -> common.Metadata
+	195, // 30: machine.ShutdownRequest.drain_timeout:type_name -> google.protobuf.Duration
+	195, // 31: machine.ShutdownRequest.deadline:type_name -> google.protobuf.Duration
+	39,  // 32: machine.ShutdownResponse.messages:type_name -> machine.Shutdown
+	8,   // 33: machine.UpgradeRequest.reboot_mode:type_name -> machine.UpgradeRequest.RebootMode
+	196, // 34: machine.Upgrade.metadata:type_name -> common.Metadata
+	43,  // 35: machine.UpgradeResponse.messages:type_name -> machine.Upgrade
+	196, // 36: machine.ServiceList.metadata:type_name -> common.Metadata
+	47,  // 37: machine.ServiceList.services:type_name -> machine.ServiceInfo
+	45,  // 38: machine.ServiceListResponse.messages:type_name -> machine.ServiceList
+	48,  // 39: machine.ServiceInfo.events:type_name -> machine.ServiceEvents
+	50,  // 40: machine.ServiceInfo.health:type_name -> machine.ServiceHealth
+	49,  // 41: machine.ServiceEvents.events:type_name -> machine.ServiceEvent
+	199, // 42: machine.ServiceEvent.ts:type_name -> google.protobuf.Timestamp
+	199, // 43: machine.ServiceHealth.last_change:type_name -> google.protobuf.Timestamp
+	196, // 44: machine.ServiceStart.metadata:type_name -> common.Metadata
+	52,  // 45: machine.ServiceStartResponse.messages:type_name -> machine.ServiceStart
+	196, // 46: machine.ServiceStop.metadata:type_name -> common.Metadata
+	55,  // 47: machine.ServiceStopResponse.messages:type_name -> machine.ServiceStop
+	196, // 48: machine.ServiceRestart.metadata:type_name -> common.Metadata
+	58,  // 49: machine.ServiceRestartResponse.messages:type_name -> machine.ServiceRestart
+	9,   // 50: machine.ListRequest.types:type_name -> machine.ListRequest.Type
+	196, // 51: machine.FileInfo.metadata:type_name -> common.Metadata
+	64,  // 52: machine.FileInfo.xattrs:type_name -> machine.Xattr
+	196, // 53: machine.DiskUsageInfo.metadata:type_name -> common.Metadata
+	196, // 54: machine.Mounts.metadata:type_name -> common.Metadata
+	68,  // 55: machine.Mounts.stats:type_name -> machine.MountStat
+	66,  // 56: machine.MountsResponse.messages:type_name -> machine.Mounts
+	196, // 57: machine.Version.metadata:type_name -> common.Metadata
+	71,  // 58: machine.Version.version:type_name -> machine.VersionInfo
+	72,  // 59: machine.Version.platform:type_name -> machine.PlatformInfo
+	73,  // 60: machine.Version.features:type_name -> machine.FeaturesInfo
+	69,  // 61: machine.VersionResponse.messages:type_name -> machine.Version
+	200, // 62: machine.LogsRequest.driver:type_name -> common.ContainerDriver
+	196, // 63: machine.LogsContainer.metadata:type_name -> common.Metadata
+	76,  // 64: machine.LogsContainersResponse.messages:type_name -> machine.LogsContainer
+	196, // 65: machine.Rollback.metadata:type_name -> common.Metadata
+	79,  // 66: machine.RollbackResponse.messages:type_name -> machine.Rollback
+	200, // 67: machine.ContainersRequest.driver:type_name -> common.ContainerDriver
+	196, // 68: machine.Container.metadata:type_name -> common.Metadata
+	82,  // 69: machine.Container.containers:type_name -> machine.ContainerInfo
+	83,  // 70: machine.ContainersResponse.messages:type_name -> machine.Container
+	87,  // 71: machine.ProcessesResponse.messages:type_name -> machine.Process
+	196, // 72: machine.Process.metadata:type_name -> common.Metadata
+	88,  // 73: machine.Process.processes:type_name -> machine.ProcessInfo
+	200, // 74: machine.RestartRequest.driver:type_name -> common.ContainerDriver
+	196, // 75: machine.Restart.metadata:type_name -> common.Metadata
+	90,  // 76: machine.RestartResponse.messages:type_name -> machine.Restart
+	200, // 77: machine.StatsRequest.driver:type_name -> common.ContainerDriver
+	196, // 78: machine.Stats.metadata:type_name -> common.Metadata
+	95,  // 79: machine.Stats.stats:type_name -> machine.Stat
+	93,  // 80: machine.StatsResponse.messages:type_name -> machine.Stats
+	196, // 81: machine.Memory.metadata:type_name -> common.Metadata
+	98,  // 82: machine.Memory.meminfo:type_name -> machine.MemInfo
+	96,  // 83: machine.MemoryResponse.messages:type_name -> machine.Memory
+	100, // 84: machine.HostnameResponse.messages:type_name -> machine.Hostname
+	196, // 85: machine.Hostname.metadata:type_name -> common.Metadata
+	102, // 86: machine.LoadAvgResponse.messages:type_name -> machine.LoadAvg
+	196, // 87: machine.LoadAvg.metadata:type_name -> common.Metadata
+	104, // 88: machine.SystemStatResponse.messages:type_name -> machine.SystemStat
+	196, // 89: machine.SystemStat.metadata:type_name -> common.Metadata
+	105, // 90: machine.SystemStat.cpu_total:type_name -> machine.CPUStat
+	105, // 91: machine.SystemStat.cpu:type_name -> machine.CPUStat
+	106, // 92: machine.SystemStat.soft_irq:type_name -> machine.SoftIRQStat
+	108, // 93: machine.CPUFreqStatsResponse.messages:type_name -> machine.CPUsFreqStats
+	196, // 94: machine.CPUsFreqStats.metadata:type_name -> common.Metadata
+	109, // 95: machine.CPUsFreqStats.cpu_freq_stats:type_name -> machine.CPUFreqStats
+	111, // 96: machine.CPUInfoResponse.messages:type_name -> machine.CPUsInfo
+	196, // 97: machine.CPUsInfo.metadata:type_name -> common.Metadata
+	112, // 98: machine.CPUsInfo.cpu_info:type_name -> machine.CPUInfo
+	114, // 99: machine.NetworkDeviceStatsResponse.messages:type_name -> machine.NetworkDeviceStats
+	196, // 100: machine.NetworkDeviceStats.metadata:type_name -> common.Metadata
+	115, // 101: machine.NetworkDeviceStats.total:type_name -> machine.NetDev
+	115, // 102: machine.NetworkDeviceStats.devices:type_name -> machine.NetDev
+	117, // 103: machine.DiskStatsResponse.messages:type_name -> machine.DiskStats
+	196, // 104: machine.DiskStats.metadata:type_name -> common.Metadata
+	118, // 105: machine.DiskStats.total:type_name -> machine.DiskStat
+	118, // 106: machine.DiskStats.devices:type_name -> machine.DiskStat
+	196, // 107: machine.EtcdLeaveCluster.metadata:type_name -> common.Metadata
+	120, // 108: machine.EtcdLeaveClusterResponse.messages:type_name -> machine.EtcdLeaveCluster
+	196, // 109: machine.EtcdRemoveMember.metadata:type_name -> common.Metadata
+	123, // 110: machine.EtcdRemoveMemberResponse.messages:type_name -> machine.EtcdRemoveMember
+	196, // 111: machine.EtcdRemoveMemberByID.metadata:type_name -> common.Metadata
+	126, // 112: machine.EtcdRemoveMemberByIDResponse.messages:type_name -> machine.EtcdRemoveMemberByID
+	196, // 113: machine.EtcdForfeitLeadership.metadata:type_name -> common.Metadata
+	129, // 114: machine.EtcdForfeitLeadershipResponse.messages:type_name -> machine.EtcdForfeitLeadership
+	196, // 115: machine.EtcdMembers.metadata:type_name -> common.Metadata
+	132, // 116: machine.EtcdMembers.members:type_name -> machine.EtcdMember
+	133, // 117: machine.EtcdMemberListResponse.messages:type_name -> machine.EtcdMembers
+	196, // 118: machine.EtcdRecover.metadata:type_name -> common.Metadata
+	136, // 119: machine.EtcdRecoverResponse.messages:type_name -> machine.EtcdRecover
+	139, // 120: machine.EtcdAlarmListResponse.messages:type_name -> machine.EtcdAlarm
+	196, // 121: machine.EtcdAlarm.metadata:type_name -> common.Metadata
+	140, // 122: machine.EtcdAlarm.member_alarms:type_name -> machine.EtcdMemberAlarm
+	10,  // 123: machine.EtcdMemberAlarm.alarm:type_name -> machine.EtcdMemberAlarm.AlarmType
+	142, // 124: machine.EtcdAlarmDisarmResponse.messages:type_name -> machine.EtcdAlarmDisarm
+	196, // 125: machine.EtcdAlarmDisarm.metadata:type_name -> common.Metadata
+	140, // 126: machine.EtcdAlarmDisarm.member_alarms:type_name -> machine.EtcdMemberAlarm
+	144, // 127: machine.EtcdDefragmentResponse.messages:type_name -> machine.EtcdDefragment
+	196, // 128: machine.EtcdDefragment.metadata:type_name -> common.Metadata
+	146, // 129: machine.EtcdStatusResponse.messages:type_name -> machine.EtcdStatus
+	196, // 130: machine.EtcdStatus.metadata:type_name -> common.Metadata
+	147, // 131: machine.EtcdStatus.member_status:type_name -> machine.EtcdMemberStatus
+	150, // 132: machine.EtcdDowngradeValidateResponse.messages:type_name -> machine.EtcdDowngradeValidate
+	196, // 133: machine.EtcdDowngradeValidate.metadata:type_name -> common.Metadata
+	156, // 134: machine.EtcdDowngradeValidate.cluster_downgrade:type_name -> machine.EtcdClusterDowngrade
+	153, // 135: machine.EtcdDowngradeEnableResponse.messages:type_name -> machine.EtcdDowngradeEnable
+	196, // 136: machine.EtcdDowngradeEnable.metadata:type_name -> common.Metadata
+	156, // 137: machine.EtcdDowngradeEnable.cluster_downgrade:type_name -> machine.EtcdClusterDowngrade
+	155, // 138: machine.EtcdDowngradeCancelResponse.messages:type_name -> machine.EtcdDowngradeCancel
+	196, // 139: machine.EtcdDowngradeCancel.metadata:type_name -> common.Metadata
+	156, // 140: machine.EtcdDowngradeCancel.cluster_downgrade:type_name -> machine.EtcdClusterDowngrade
+	158, // 141: machine.NetworkDeviceConfig.dhcp_options:type_name -> machine.DHCPOptionsConfig
+	157, // 142: machine.NetworkDeviceConfig.routes:type_name -> machine.RouteConfig
+	159, // 143: machine.NetworkConfig.interfaces:type_name -> machine.NetworkDeviceConfig
+	11,  // 144: machine.MachineConfig.type:type_name -> machine.MachineConfig.MachineType
+	161, // 145: machine.MachineConfig.install_config:type_name -> machine.InstallConfig
+	160, // 146: machine.MachineConfig.network_config:type_name -> machine.NetworkConfig
+	164, // 147: machine.ClusterNetworkConfig.cni_config:type_name -> machine.CNIConfig
+	163, // 148: machine.ClusterConfig.control_plane:type_name -> machine.ControlPlaneConfig
+	165, // 149: machine.ClusterConfig.cluster_network:type_name -> machine.ClusterNetworkConfig
+	195, // 150: machine.GenerateClientConfigurationRequest.crt_ttl:type_name -> google.protobuf.Duration
+	196, // 151: machine.GenerateClientConfiguration.metadata:type_name -> common.Metadata
+	168, // 152: machine.GenerateClientConfigurationResponse.messages:type_name -> machine.GenerateClientConfiguration
+	171, // 153: machine.PacketCaptureRequest.bpf_filter:type_name -> machine.BPFInstruction
+	12,  // 154: machine.NetstatRequest.filter:type_name -> machine.NetstatRequest.Filter
+	191, // 155: machine.NetstatRequest.feature:type_name -> machine.NetstatRequest.Feature
+	192, // 156: machine.NetstatRequest.l4proto:type_name -> machine.NetstatRequest.L4proto
+	193, // 157: machine.NetstatRequest.netns:type_name -> machine.NetstatRequest.NetNS
+	13,  // 158: machine.ConnectRecord.state:type_name -> machine.ConnectRecord.State
+	14,  // 159: machine.ConnectRecord.tr:type_name -> machine.ConnectRecord.TimerActive
+	194, // 160: machine.ConnectRecord.process:type_name -> machine.ConnectRecord.Process
+	196, // 161: machine.Netstat.metadata:type_name -> common.Metadata
+	173, // 162: machine.Netstat.connectrecord:type_name -> machine.ConnectRecord
+	174, // 163: machine.NetstatResponse.messages:type_name -> machine.Netstat
+	196, // 164: machine.MetaWrite.metadata:type_name -> common.Metadata
+	177, // 165: machine.MetaWriteResponse.messages:type_name -> machine.MetaWrite
+	196, // 166: machine.MetaDelete.metadata:type_name -> common.Metadata
+	180, // 167: machine.MetaDeleteResponse.messages:type_name -> machine.MetaDelete
+	201, // 168: machine.ImageListRequest.namespace:type_name -> common.ContainerdNamespace
+	196, // 169: machine.ImageListResponse.metadata:type_name -> common.Metadata
+	199, // 170: machine.ImageListResponse.created_at:type_name -> google.protobuf.Timestamp
+	201, // 171: machine.ImagePullRequest.namespace:type_name -> common.ContainerdNamespace
+	196, // 172: machine.ImagePull.metadata:type_name -> common.Metadata
+	185, // 173: machine.ImagePullResponse.messages:type_name -> machine.ImagePull
+	190, // 174: machine.MachineStatusEvent.MachineStatus.unmet_conditions:type_name -> machine.MachineStatusEvent.MachineStatus.UnmetCondition
+	15,  // 175: machine.MachineService.ApplyConfiguration:input_type -> machine.ApplyConfigurationRequest
+	21,  // 176: machine.MachineService.Bootstrap:input_type -> machine.BootstrapRequest
+	81,  // 177: machine.MachineService.Containers:input_type -> machine.ContainersRequest
+	60,  // 178: machine.MachineService.Copy:input_type -> machine.CopyRequest
+	202, // 179: machine.MachineService.CPUFreqStats:input_type -> google.protobuf.Empty
+	202, // 180: machine.MachineService.CPUInfo:input_type -> google.protobuf.Empty
+	202, // 181: machine.MachineService.DiskStats:input_type -> google.protobuf.Empty
+	85,  // 182: machine.MachineService.Dmesg:input_type -> machine.DmesgRequest
+	33,  // 183: machine.MachineService.Events:input_type -> machine.EventsRequest
+	131, // 184: machine.MachineService.EtcdMemberList:input_type -> machine.EtcdMemberListRequest
+	125, // 185: machine.MachineService.EtcdRemoveMemberByID:input_type -> machine.EtcdRemoveMemberByIDRequest
+	119, // 186: machine.MachineService.EtcdLeaveCluster:input_type -> machine.EtcdLeaveClusterRequest
+	128, // 187: machine.MachineService.EtcdForfeitLeadership:input_type -> machine.EtcdForfeitLeadershipRequest
+	203, // 188: machine.MachineService.EtcdRecover:input_type -> common.Data
+	135, // 189: machine.MachineService.EtcdSnapshot:input_type -> machine.EtcdSnapshotRequest
+	202, // 190: machine.MachineService.EtcdAlarmList:input_type -> google.protobuf.Empty
+	202, // 191: machine.MachineService.EtcdAlarmDisarm:input_type -> google.protobuf.Empty
+	202, // 192: machine.MachineService.EtcdDefragment:input_type -> google.protobuf.Empty
+	202, // 193: machine.MachineService.EtcdStatus:input_type -> google.protobuf.Empty
+	148, // 194: machine.MachineService.EtcdDowngradeValidate:input_type -> machine.EtcdDowngradeValidateRequest
+	151, // 195: machine.MachineService.EtcdDowngradeEnable:input_type -> machine.EtcdDowngradeEnableRequest
+	202, // 196: machine.MachineService.EtcdDowngradeCancel:input_type -> google.protobuf.Empty
+	202, // 197: machine.MachineService.Hostname:input_type -> google.protobuf.Empty
+	202, // 198: machine.MachineService.Kubeconfig:input_type -> google.protobuf.Empty
+	61,  // 199: machine.MachineService.List:input_type -> machine.ListRequest
+	62,  // 200: machine.MachineService.DiskUsage:input_type -> machine.DiskUsageRequest
+	202, // 201: machine.MachineService.LoadAvg:input_type -> google.protobuf.Empty
+	74,  // 202: machine.MachineService.Logs:input_type -> machine.LogsRequest
+	202, // 203: machine.MachineService.LogsContainers:input_type -> google.protobuf.Empty
+	202, // 204: machine.MachineService.Memory:input_type -> google.protobuf.Empty
+	202, // 205: machine.MachineService.Mounts:input_type -> google.protobuf.Empty
+	202, // 206: machine.MachineService.NetworkDeviceStats:input_type -> google.protobuf.Empty
+	202, // 207: machine.MachineService.Processes:input_type -> google.protobuf.Empty
+	75,  // 208: machine.MachineService.Read:input_type -> machine.ReadRequest
+	18,  // 209: machine.MachineService.Reboot:input_type -> machine.RebootRequest
+	89,  // 210: machine.MachineService.Restart:input_type -> machine.RestartRequest
+	78,  // 211: machine.MachineService.Rollback:input_type -> machine.RollbackRequest
+	36,  // 212: machine.MachineService.Reset:input_type -> machine.ResetRequest
+	202, // 213: machine.MachineService.ServiceList:input_type -> google.protobuf.Empty
+	57,  // 214: machine.MachineService.ServiceRestart:input_type -> machine.ServiceRestartRequest
+	51,  // 215: machine.MachineService.ServiceStart:input_type -> machine.ServiceStartRequest
+	54,  // 216: machine.MachineService.ServiceStop:input_type -> machine.ServiceStopRequest
+	40,  // 217: machine.MachineService.Shutdown:input_type -> machine.ShutdownRequest
+	92,  // 218: machine.MachineService.Stats:input_type -> machine.StatsRequest
+	202, // 219: machine.MachineService.SystemStat:input_type -> google.protobuf.Empty
+	42,  // 220: machine.MachineService.Upgrade:input_type -> machine.UpgradeRequest
+	202, // 221: machine.MachineService.Version:input_type -> google.protobuf.Empty
+	167, // 222: machine.MachineService.GenerateClientConfiguration:input_type -> machine.GenerateClientConfigurationRequest
+	170, // 223: machine.MachineService.PacketCapture:input_type -> machine.PacketCaptureRequest
+	172, // 224: machine.MachineService.Netstat:input_type -> machine.NetstatRequest
+	176, // 225: machine.MachineService.MetaWrite:input_type -> machine.MetaWriteRequest
+	179, // 226: machine.MachineService.MetaDelete:input_type -> machine.MetaDeleteRequest
+	182, // 227: machine.MachineService.ImageList:input_type -> machine.ImageListRequest
+	184, // 228: machine.MachineService.ImagePull:input_type -> machine.ImagePullRequest
+	187, // 229: machine.StorageService.Statfs:input_type -> machine.StorageServiceStatfsRequest
+	17,  // 230: machine.MachineService.ApplyConfiguration:output_type -> machine.ApplyConfigurationResponse
+	23,  // 231: machine.MachineService.Bootstrap:output_type -> machine.BootstrapResponse
+	84,  // 232: machine.MachineService.Containers:output_type -> machine.ContainersResponse
+	203, // 233: machine.MachineService.Copy:output_type -> common.Data
+	107, // 234: machine.MachineService.CPUFreqStats:output_type -> machine.CPUFreqStatsResponse
+	110, // 235: machine.MachineService.CPUInfo:output_type -> machine.CPUInfoResponse
+	116, // 236: machine.MachineService.DiskStats:output_type -> machine.DiskStatsResponse
+	203, // 237: machine.MachineService.Dmesg:output_type -> common.Data
+	34,  // 238: machine.MachineService.Events:output_type -> machine.Event
+	134, // 239: machine.MachineService.EtcdMemberList:output_type -> machine.EtcdMemberListResponse
+	127, // 240: machine.MachineService.EtcdRemoveMemberByID:output_type -> machine.EtcdRemoveMemberByIDResponse
+	121, // 241: machine.MachineService.EtcdLeaveCluster:output_type -> machine.EtcdLeaveClusterResponse
+	130, // 242: machine.MachineService.EtcdForfeitLeadership:output_type -> machine.EtcdForfeitLeadershipResponse
+	137, // 243: machine.MachineService.EtcdRecover:output_type -> machine.EtcdRecoverResponse
+	203, // 244: machine.MachineService.EtcdSnapshot:output_type -> common.Data
+	138, // 245: machine.MachineService.EtcdAlarmList:output_type -> machine.EtcdAlarmListResponse
+	141, // 246: machine.MachineService.EtcdAlarmDisarm:output_type -> machine.EtcdAlarmDisarmResponse
+	143, // 247: machine.MachineService.EtcdDefragment:output_type -> machine.EtcdDefragmentResponse
+	145, // 248: machine.MachineService.EtcdStatus:output_type -> machine.EtcdStatusResponse
+	149, // 249: machine.MachineService.EtcdDowngradeValidate:output_type -> machine.EtcdDowngradeValidateResponse
+	152, // 250: machine.MachineService.EtcdDowngradeEnable:output_type -> machine.EtcdDowngradeEnableResponse
+	154, // 251: machine.MachineService.EtcdDowngradeCancel:output_type -> machine.EtcdDowngradeCancelResponse
+	99,  // 252: machine.MachineService.Hostname:output_type -> machine.HostnameResponse
+	203, // 253: machine.MachineService.Kubeconfig:output_type -> common.Data
+	63,  // 254: machine.MachineService.List:output_type -> machine.FileInfo
+	65,  // 255: machine.MachineService.DiskUsage:output_type -> machine.DiskUsageInfo
+	101, // 256: machine.MachineService.LoadAvg:output_type -> machine.LoadAvgResponse
+	203, // 257: machine.MachineService.Logs:output_type -> common.Data
+	77,  // 258: machine.MachineService.LogsContainers:output_type -> machine.LogsContainersResponse
+	97,  // 259: machine.MachineService.Memory:output_type -> machine.MemoryResponse
+	67,  // 260: machine.MachineService.Mounts:output_type -> machine.MountsResponse
+	113, // 261: machine.MachineService.NetworkDeviceStats:output_type -> machine.NetworkDeviceStatsResponse
+	86,  // 262: machine.MachineService.Processes:output_type -> machine.ProcessesResponse
+	203, // 263: machine.MachineService.Read:output_type -> common.Data
+	20,  // 264: machine.MachineService.Reboot:output_type -> machine.RebootResponse
+	91,  // 265: machine.MachineService.Restart:output_type -> machine.RestartResponse
+	80,  // 266: machine.MachineService.Rollback:output_type -> machine.RollbackResponse
+	38,  // 267: machine.MachineService.Reset:output_type -> machine.ResetResponse
+	46,  // 268: machine.MachineService.ServiceList:output_type -> machine.ServiceListResponse
+	59,  // 269: machine.MachineService.ServiceRestart:output_type -> machine.ServiceRestartResponse
+	53,  // 270: machine.MachineService.ServiceStart:output_type -> machine.ServiceStartResponse
+	56,  // 271: machine.MachineService.ServiceStop:output_type -> machine.ServiceStopResponse
+	41,  // 272: machine.MachineService.Shutdown:output_type -> machine.ShutdownResponse
+	94,  // 273: machine.MachineService.Stats:output_type -> machine.StatsResponse
+	103, // 274: machine.MachineService.SystemStat:output_type -> machine.SystemStatResponse
+	44,  // 275: machine.MachineService.Upgrade:output_type -> machine.UpgradeResponse
+	70,  // 276: machine.MachineService.Version:output_type -> machine.VersionResponse
+	169, // 277: machine.MachineService.GenerateClientConfiguration:output_type -> machine.GenerateClientConfigurationResponse
+	203, // 278: machine.MachineService.PacketCapture:output_type -> common.Data
+	175, // 279: machine.MachineService.Netstat:output_type -> machine.NetstatResponse
+	178, // 280: machine.MachineService.MetaWrite:output_type -> machine.MetaWriteResponse
+	181, // 281: machine.MachineService.MetaDelete:output_type -> machine.MetaDeleteResponse
+	183, // 282: machine.MachineService.ImageList:output_type -> machine.ImageListResponse
+	186, // 283: machine.MachineService.ImagePull:output_type -> machine.ImagePullResponse
+	188, // 284: machine.StorageService.Statfs:output_type -> machine.StorageServiceStatfsResponse
+	230, // [230:285] is the sub-list for method output_type
+	175, // [175:230] is the sub-list for method input_type
+	175, // [175:175] is the sub-list for extension type_name
+	175, // [175:175] is the sub-list for extension extendee
+	0,   // [0:175] is the sub-list for field type_name
 }
 
 func init() { file_machine_machine_proto_init() }
