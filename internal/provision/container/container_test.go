@@ -44,7 +44,7 @@ func TestProcess(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer h2.Close()
-	if err := h2.Signal(unix.SIGHUP); err != nil {
+	if err := h2.Signal(unix.SIGUSR1); err != nil {
 		t.Fatal(err)
 	}
 	if err := h2.Wait(t.Context()); err != nil {
@@ -53,8 +53,8 @@ func TestProcess(t *testing.T) {
 	if p.Alive() {
 		t.Error("Alive of one that ended and waits for its parent = true")
 	}
-	if sig := p.Reap(); sig != unix.SIGHUP {
-		t.Errorf("Reap = %v, want %v", sig, unix.SIGHUP)
+	if sig := p.Reap(); sig != unix.SIGUSR1 {
+		t.Errorf("Reap = %v, want %v", sig, unix.SIGUSR1)
 	}
 	if sig := p.Reap(); sig != 0 {
 		t.Errorf("Reap again = %v, want none", sig)
