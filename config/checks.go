@@ -62,6 +62,7 @@ var checks = map[string]check{
 	"machine.features.rbac":                                 alwaysOn,
 	"machine.features.apidCheckExtKeyUsage":                 alwaysOn,
 	"machine.features.kubePrism.port":                       between(1, 65535),
+	"machine.features.nodeAddressSortAlgorithm":             oneOf("v1", "v2"),
 	"cluster.controlPlane.endpoint":                         urlOf("https"),
 	"cluster.controlPlane.localAPIServerPort":               between(1, 65535),
 	"cluster.clusterName":                                   clusterName,

@@ -112,8 +112,11 @@ func (in Input) machine(kind string) *Machine {
 			Image:                               KubernetesImage(KubeletRepository, in.KubernetesVersion),
 			DefaultRuntimeSeccompProfileEnabled: &yes, DisableManifestsDirectory: &yes,
 		},
-		Network:  &Network{},
-		Features: &Features{RBAC: &yes, StableHostname: &yes, ApidCheckExtKeyUsage: &yes},
+		Network: &Network{},
+		Features: &Features{
+			RBAC: &yes, StableHostname: &yes, ApidCheckExtKeyUsage: &yes, DiskQuotaSupport: &yes,
+			NodeAddressSortAlgorithm: "v2",
+		},
 	}
 	if kind == TypeWorker {
 		m.CA = &CertificateAndKey{Crt: m.CA.Crt}

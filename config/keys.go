@@ -108,13 +108,11 @@ var table = []group{
 		config{}.tls.clientIdentity.crt config{}.tls.clientIdentity.key config{}.tls.ca config{}.tls.insecureSkipVerify
 		config{}.auth.username config{}.auth.password config{}.auth.auth config{}.auth.identityToken`},
 
-	{Applied, Live, "", "machine.features", `rbac apidCheckExtKeyUsage stableHostname`},
+	{Applied, Live, "", "machine.features", `rbac apidCheckExtKeyUsage stableHostname nodeAddressSortAlgorithm diskQuotaSupport`},
 	{Warned, Live, "pods do not reach the machine's API", "machine.features.kubernetesTalosAPIAccess", `enabled allowedRoles allowedKubernetesNamespaces`},
-	{Warned, Live, "EPHEMERAL has no project quotas", "machine.features", `diskQuotaSupport`},
 	{Applied, Live, "", "machine.features.kubePrism", `enabled port`},
-	{Warned, Live, "the node does not resolve names for its pods", "machine.features.hostDNS", `enabled forwardKubeDNSToHost resolveMemberNames`},
-	{Warned, Live, "there is no image cache", "machine.features.imageCache", `localEnabled`},
-	{Warned, Live, "addresses are sorted in one way", "machine.features", `nodeAddressSortAlgorithm`},
+	{Applied, Live, "", "machine.features.hostDNS", `enabled forwardKubeDNSToHost resolveMemberNames`},
+	{Warned, Live, "the node's image holds no images of Kubernetes that could be copied to a cache", "machine.features.imageCache", `localEnabled`},
 
 	{Applied, Live, "", "cluster", `id secret clusterName token ca.crt ca.key acceptedCAs[].crt aggregatorCA.crt aggregatorCA.key serviceAccount.key
 		aescbcEncryptionSecret secretboxEncryptionSecret controlPlane.endpoint controlPlane.localAPIServerPort

@@ -141,6 +141,7 @@ func TestProblems(t *testing.T) {
 		"two families":   {`cluster: {network: {podSubnets: [10.0.0.0/16, 10.1.0.0/16]}}`, `at most one subnet of each address family`},
 		"encryption":     {`machine: {systemDiskEncryption: {state: {keys: [{nodeID: {}, slot: 0}]}}}`, `keys[0].nodeID: got a key that is refused, want it left out: disks are not encrypted`},
 		"wireguard":      {`machine: {network: {interfaces: [{interface: wg0, wireguard: {listenPort: 1}}]}}`, `wireguard.listenPort: got a key that is refused`},
+		"sort algorithm": {`machine: {features: {nodeAddressSortAlgorithm: v3}}`, `want one of v1, v2`},
 		"rbac":           {`machine: {features: {rbac: false}}`, `want true: this check cannot be switched off`},
 		"taint":          {`machine: {nodeTaints: {a: b:Never}}`, `machine.nodeTaints.a: got "b:Never", want value:effect`},
 		"label":          {`machine: {nodeLabels: {"a b": c}}`, `want a label as Kubernetes takes it`},
@@ -226,7 +227,7 @@ func TestDocuments(t *testing.T) {
 }
 
 func TestWarnings(t *testing.T) {
-	doc := patched(t, `machine: {sysctls: {vm.swappiness: "1"}, install: {disk: /dev/sda, wipe: false}, features: {kubePrism: {enabled: true, port: 7445}, hostDNS: {enabled: true}, diskQuotaSupport: false}}`)
+	doc := patched(t, `machine: {sysctls: {vm.swappiness: "1"}, install: {disk: /dev/sda, wipe: false}, features: {kubePrism: {enabled: true, port: 7445}, hostDNS: {enabled: true}, imageCache: {localEnabled: true}, diskQuotaSupport: false}}`)
 	_, warnings, err := Load("x.yaml", []byte(doc))
 	if err != nil {
 		t.Fatal(err)
@@ -236,7 +237,7 @@ func TestWarnings(t *testing.T) {
 		got = append(got, w.Key)
 	}
 	slices.Sort(got)
-	want := []string{"machine.features.hostDNS.enabled", "machine.install.disk", "machine.sysctls"}
+	want := []string{"machine.features.imageCache.localEnabled", "machine.install.disk", "machine.sysctls"}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("warnings (-want +got):\n%s", diff)
 	}

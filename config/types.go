@@ -96,18 +96,18 @@ type Features struct {
 	StableHostname           *bool                     `yaml:"stableHostname,omitempty"` // the default host name is always derived from the machine's identity
 	KubernetesTalosAPIAccess *KubernetesTalosAPIAccess `yaml:"kubernetesTalosAPIAccess,omitempty"`
 	ApidCheckExtKeyUsage     *bool                     `yaml:"apidCheckExtKeyUsage,omitempty"` // true only: a certificate's purpose is always checked
-	DiskQuotaSupport         *bool                     `yaml:"diskQuotaSupport,omitempty"`
+	DiskQuotaSupport         *bool                     `yaml:"diskQuotaSupport,omitempty"`     // the kubelet measures volumes by project quotas, where the file system of /var has them
 	KubePrism                *KubePrism                `yaml:"kubePrism,omitempty"`
 	HostDNS                  *HostDNS                  `yaml:"hostDNS,omitempty"`
 	ImageCache               *ImageCache               `yaml:"imageCache,omitempty"`
-	NodeAddressSortAlgorithm string                    `yaml:"nodeAddressSortAlgorithm,omitempty"`
+	NodeAddressSortAlgorithm string                    `yaml:"nodeAddressSortAlgorithm,omitempty"` // v1: by address; v2: longer prefixes first; default v1
 }
 
 // HostDNS configures a resolver on the node.
 type HostDNS struct {
-	Enabled              *bool `yaml:"enabled,omitempty"`
-	ForwardKubeDNSToHost *bool `yaml:"forwardKubeDNSToHost,omitempty"`
-	ResolveMemberNames   *bool `yaml:"resolveMemberNames,omitempty"`
+	Enabled              *bool `yaml:"enabled,omitempty"`              // answers on 127.0.0.53, to which /etc/resolv.conf then points; default false
+	ForwardKubeDNSToHost *bool `yaml:"forwardKubeDNSToHost,omitempty"` // the cluster's DNS asks it too, on 169.254.116.108; default false
+	ResolveMemberNames   *bool `yaml:"resolveMemberNames,omitempty"`   // it knows the cluster's nodes by their host names; default false
 }
 
 // ImageCache configures the cache of images.

@@ -11,10 +11,13 @@ import (
 	"errors"
 	"log/slog"
 	"os"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/cosi-project/runtime/pkg/controller"
 	"github.com/cosi-project/runtime/pkg/state"
+	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 
 	"talos/internal/configstore/active"
@@ -25,6 +28,7 @@ import (
 	"talos/internal/kube/localapi"
 	"talos/internal/kube/manifest"
 	"talos/internal/kube/node"
+	"talos/internal/layout"
 	"talos/internal/linux/caps"
 	"talos/internal/reconcile"
 	"talos/internal/resources/secrets"
@@ -55,7 +59,7 @@ func Controllers(o Options) []controller.Controller {
 	all := []controller.Controller{localapi.Controller(o.Log), csr.Controller(o.Log), lease.Controller(o.Log, time.Now())}
 	all = append(all, controlplane.Controllers(controlplane.Options{Log: o.Log, Root: o.Root, LocalServer: localServer})...)
 	all = append(all, node.Controllers(node.Options{Log: o.Log, Kubeconfig: kubeconfig})...)
-	all = append(all, kubelet.Controllers(kubelet.Options{Log: o.Log, Surroundings: surroundings(), Restart: o.Services.Restart})...)
+	all = append(all, kubelet.Controllers(kubelet.Options{Log: o.Log, Surroundings: surroundings(), ProjectQuota: projectQuota, Restart: o.Services.Restart})...)
 	all = append(all, manifest.Controllers(o.Log)...)
 	if o.Pull != nil {
 		all = append(all, pullController(o))
@@ -79,6 +83,15 @@ func surroundings() kubelet.Surroundings {
 	// Not knowing is as not having: scores are then left as they are.
 	lower, _ := caps.Has(unix.CAP_SYS_RESOURCE)
 	return kubelet.Surroundings{Container: os.Getenv("PLATFORM") == "container", LowerOOMScore: lower}
+}
+
+// projectQuota tells whether EPHEMERAL's file system counts by project.
+func projectQuota() bool {
+	list, err := mountinfo.GetMounts(mountinfo.SingleEntryFilter(layout.EphemeralDir))
+	if err != nil || len(list) == 0 {
+		return false // as without: the kubelet walks
+	}
+	return slices.ContainsFunc(strings.Split(list[0].VFSOptions, ","), func(o string) bool { return o == "prjquota" || o == "pquota" })
 }
 
 func localServer(ctx context.Context, r controller.Reader) (string, error) {

@@ -14,6 +14,8 @@ const (
 	RootBindDir  = "/system/rootfs"   // the image bound without what is mounted over it: root of our daemons
 	EphemeralDir = "/var"             // EPHEMERAL, persistent until wiped
 
+	PodResolvConf = EtcDir + "/pod-resolv.conf" // what pods without the cluster's DNS get
+
 	ConfigFile         = StateDir + "/config.yaml"
 	PlatformConfigFile = PlatformDir + "/config.yaml"
 	PowerFile          = MetaDir + "/power" // "reboot" or "poweroff": what the node asked of the supervisor

@@ -18,18 +18,21 @@ import (
 	"github.com/cosi-project/runtime/pkg/safe"
 	"github.com/cosi-project/runtime/pkg/state"
 
+	"talos/internal/layout"
 	"talos/internal/linux/atomicfile"
 	"talos/internal/reconcile"
 	"talos/internal/resources/files"
 	"talos/internal/resources/network"
 )
 
-// etcSpecs says what is in /etc/{hostname,hosts,resolv.conf}.
+// etcSpecs says what is in /etc/{hostname,hosts,resolv.conf}, and in the
+// resolv.conf of pods.
 func etcSpecs(o Options) controller.Controller {
 	c := &reconcile.Controller{ID: "network.EtcFileController", Log: o.Log}
 	c.In = []controller.Input{
 		reconcile.Input[*network.HostnameStatus](), reconcile.Input[*network.ResolverStatus](),
 		reconcile.Input[*network.NodeAddress](), reconcile.Input[*network.StaticHost](),
+		reconcile.Input[*network.HostDNSConfig](), reconcile.Input[*network.DNSResolveCache](),
 	}
 	c.Shared = []resource.Type{files.EtcFileSpecType}
 	c.Step = func(ctx context.Context, r controller.Runtime, _ *slog.Logger) error {
@@ -62,10 +65,14 @@ func etcSpecs(o Options) controller.Controller {
 		for h := range hosts.All() {
 			in.hosts = append(in.hosts, host{h.Metadata().ID(), h.TypedSpec().Addresses})
 		}
+		if in.nodeDNS, in.podDNS, err = nameServers(ctx, r); err != nil {
+			return err
+		}
 		slices.SortFunc(in.hosts, func(a, b host) int { return strings.Compare(a.name, b.name) })
 		want := map[resource.ID]files.EtcFileSpecSpec{
-			"hosts":       {Contents: in.hostsFile(), Mode: 0o644},
-			"resolv.conf": {Contents: in.resolvConf(), Mode: 0o644},
+			"hosts":                             {Contents: in.hostsFile(), Mode: 0o644},
+			"resolv.conf":                       {Contents: in.resolvConf(in.nodeDNS), Mode: 0o644},
+			filepath.Base(layout.PodResolvConf): {Contents: in.resolvConf(in.podDNS), Mode: 0o644},
 		}
 		if in.hostname.Hostname != "" {
 			want["hostname"] = files.EtcFileSpecSpec{Contents: []byte(in.hostname.Hostname + "\n"), Mode: 0o644}
@@ -87,11 +94,35 @@ func get[R reconcile.Resource[S], S any](ctx context.Context, r controller.Reade
 	return res.TypedSpec(), nil
 }
 
+// nameServers are the addresses of the node's own name server, for the node
+// and for its pods, each once it answers there.
+func nameServers(ctx context.Context, r controller.Reader) (node, pods netip.Addr, err error) {
+	cfg, err := get[*network.HostDNSConfig](ctx, r, network.NewHostDNSConfig(network.HostDNSID))
+	if err != nil || cfg == nil || !cfg.Enabled {
+		return node, pods, err
+	}
+	for _, a := range cfg.ListenAddresses {
+		answers, err := get[*network.DNSResolveCache](ctx, r, network.NewDNSResolveCache("udp-"+a.String()))
+		switch {
+		case err != nil:
+			return node, pods, err
+		case answers == nil:
+		case a.Addr() == cfg.ServiceHostDNSAddress:
+			pods = a.Addr()
+		default:
+			node = a.Addr()
+		}
+	}
+	return node, pods, nil
+}
+
 type etcInput struct {
 	hostname network.HostnameStatusSpec
 	resolver network.ResolverStatusSpec
 	address  netip.Addr
 	hosts    []host
+	nodeDNS  netip.Addr // instead of the resolvers; podDNS likewise
+	podDNS   netip.Addr
 }
 
 type host struct {
@@ -129,10 +160,14 @@ func (in etcInput) hostsFile() []byte {
 // maxServers and the six domains are what resolvers read (resolv.conf(5)).
 const maxServers, maxDomains = 3, 6
 
-// resolvConf is /etc/resolv.conf.
-func (in etcInput) resolvConf() []byte {
+// resolvConf is a resolv.conf with the node's own name server, if there is one.
+func (in etcInput) resolvConf(own netip.Addr) []byte {
 	var b bytes.Buffer
-	for i, s := range in.resolver.DNSServers {
+	servers := in.resolver.DNSServers
+	if own.IsValid() {
+		servers = []netip.Addr{own}
+	}
+	for i, s := range servers {
 		if i < maxServers {
 			fmt.Fprintf(&b, "nameserver %s\n", s)
 		}

@@ -4,7 +4,7 @@
 //
 // It runs inside machined. It owns the layers default, cmdline, platform and
 // configuration of namespace network-config, the host name of the UTS
-// namespace, and /system/etc/{hostname,hosts,resolv.conf}; links, addresses
+// namespace, and /system/etc/{hostname,hosts,resolv.conf,pod-resolv.conf}; links, addresses
 // and routes are networkd's. Decisions are pure functions; each controller is
 // run by one runtime at a time.
 package netconfig
@@ -59,7 +59,7 @@ func (o Options) filled() Options {
 func Controllers(o Options) []controller.Controller {
 	o = o.filled()
 	return []controller.Controller{
-		specController(o), platformController(o), defaultHostname(o), hostnameController(o), etcSpecs(o), etcFiles(o),
+		specController(o), featureController(o), platformController(o), defaultHostname(o), hostnameController(o), etcSpecs(o), etcFiles(o),
 	}
 }
 

@@ -71,7 +71,7 @@ func TestControllers(t *testing.T) {
 	set(t, st, network.NewResolverStatus(network.ResolverID), network.ResolverStatusSpec{DNSServers: []netip.Addr{netip.MustParseAddr("10.0.0.1")}})
 	set(t, st, network.NewNodeAddress(network.NodeAddressDefaultID), network.NodeAddressSpec{Addresses: []netip.Prefix{netip.MustParsePrefix("10.0.0.2/24")}})
 	for name, want := range map[string]string{
-		"hostname": "one\n", "resolv.conf": "nameserver 10.0.0.1\n",
+		"hostname": "one\n", "resolv.conf": "nameserver 10.0.0.1\n", "pod-resolv.conf": "nameserver 10.0.0.1\n",
 		"hosts": "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n10.0.0.2 one\n",
 	} {
 		eventually(t, name, func() bool {

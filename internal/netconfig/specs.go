@@ -75,6 +75,7 @@ func fromConfig(cfg *config.Config, links []link) (specs, []error) {
 	for _, l := range links {
 		if l.status.Type == network.LinkLoopback {
 			out.loopback(l.name)
+			out.podAddress(l.name, hostDNS(cfg))
 		}
 		if !mentioned[l.name] && ethernet(l) {
 			out.links["default/"+l.name] = network.LinkSpecSpec{Name: l.name, Up: true, Layer: network.LayerDefault}

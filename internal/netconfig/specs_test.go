@@ -158,8 +158,40 @@ func TestEtc(t *testing.T) {
 	if got, want := string(in.hostsFile()), "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n10.0.0.2 one.example.org one\n10.0.0.7 db\n"; got != want {
 		t.Errorf("hosts = %q, want %q", got, want)
 	}
-	if got, want := string(in.resolvConf()), "nameserver 10.0.0.0\nnameserver 10.0.0.1\nnameserver 10.0.0.2\nsearch a b c d e f\n"; got != want {
+	if got, want := string(in.resolvConf(netip.Addr{})), "nameserver 10.0.0.0\nnameserver 10.0.0.1\nnameserver 10.0.0.2\nsearch a b c d e f\n"; got != want {
 		t.Errorf("resolv.conf = %q, want %q", got, want)
+	}
+	if got, want := string(in.resolvConf(nodeDNS.Addr())), "nameserver 127.0.0.53\nsearch a b c d e f\n"; got != want {
+		t.Errorf("resolv.conf with the node's own name server = %q, want %q", got, want)
+	}
+}
+
+func TestHostDNS(t *testing.T) {
+	lo := link{name: "lo", status: network.LinkStatusSpec{Type: network.LinkLoopback}}
+	for text, want := range map[string]struct{ listen, service, address string }{
+		"{}": {},
+		"{hostDNS: {enabled: false, forwardKubeDNSToHost: true}}": {},
+		"{hostDNS: {enabled: true}}":                              {listen: "127.0.0.53:53"},
+		"{hostDNS: {enabled: true, forwardKubeDNSToHost: true}}": {
+			listen: "127.0.0.53:53 169.254.116.108:53", service: "169.254.116.108", address: "configuration/lo/169.254.116.108/32",
+		},
+	} {
+		cfg := &config.Config{Machine: &config.Machine{Features: &config.Features{}}}
+		if err := yaml.Unmarshal([]byte(text), cfg.Machine.Features); err != nil {
+			t.Fatal(err)
+		}
+		got := hostDNS(cfg)
+		var listen []string
+		for _, a := range got.ListenAddresses {
+			listen = append(listen, a.String())
+		}
+		if strings.Join(listen, " ") != want.listen || got.Enabled != (want.listen != "") || got.ServiceHostDNSAddress.IsValid() != (want.service != "") {
+			t.Errorf("%s: hostDNS = %+v, want %+v", text, got, want)
+		}
+		specs, _ := fromConfig(cfg, []link{lo})
+		if has := slices.Contains(ids(specs), "configuration/lo/169.254.116.108/32"); has != (want.address != "") {
+			t.Errorf("%s: specs = %v", text, ids(specs))
+		}
 	}
 }
 

@@ -1,5 +1,6 @@
 // Package networkd keeps the node's links, addresses and routes as the store
-// wants them, speaks DHCP, and tells the store what the kernel has.
+// wants them, speaks DHCP, answers DNS on the node (package hostdns), and tells
+// the store what the kernel has.
 //
 // It owns what it made in the kernel, known by its marks (package rtnl), and
 // every resource in namespace network. It leaves alone what others made, such
@@ -27,6 +28,7 @@ import (
 
 	"talos/internal/layout"
 	"talos/internal/networkd/rtnl"
+	"talos/internal/resources/cluster"
 	"talos/internal/resources/files"
 	"talos/internal/resources/network"
 	"talos/internal/store"
@@ -91,7 +93,7 @@ func control(ctx context.Context, st state.State, log *slog.Logger) error {
 	all = append(all, mergers(log)...)
 	all = append(all, settlers(log)...)
 	all = append(all, appliers(log, kernel)...)
-	all = append(all, operatorController(log))
+	all = append(all, operatorController(log), hostDNSController(log))
 	for _, c := range all {
 		if err := engine.RegisterController(c); err != nil {
 			return fmt.Errorf("register %s: %w", c.Name(), err)
@@ -117,7 +119,8 @@ var cached = []resource.Kind{
 	network.NewLinkStatus("").Metadata(), network.NewHardwareAddress("").Metadata(), network.NewAddressStatus("").Metadata(),
 	network.NewRouteStatus("").Metadata(), network.NewNodeAddress("").Metadata(), network.NewHostnameStatus("").Metadata(),
 	network.NewResolverStatus("").Metadata(), network.NewTimeServerStatus("").Metadata(), network.NewNetworkStatus("").Metadata(),
-	files.NewEtcFileStatus("").Metadata(),
+	files.NewEtcFileStatus("").Metadata(), network.NewNodeAddressSortAlgorithm("").Metadata(), cluster.NewMember("").Metadata(),
+	network.NewHostDNSConfig("").Metadata(), network.NewDNSUpstream("").Metadata(), network.NewDNSResolveCache("").Metadata(),
 }
 
 // engineLog passes on what the controllers' runtime itself warns of.

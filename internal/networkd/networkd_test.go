@@ -5,11 +5,13 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"net"
 	"net/netip"
 	"os"
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -23,6 +25,7 @@ import (
 
 	"talos/internal/layout"
 	"talos/internal/linux/netns"
+	"talos/internal/resources/cluster"
 	"talos/internal/resources/network"
 	"talos/internal/store"
 )
@@ -183,7 +186,7 @@ func (n *node) kill() {
 func (n *node) dnsmasq(args ...string) {
 	n.t.Helper()
 	args = append([]string{
-		"--keep-in-foreground", "--no-daemon", "--conf-file=/dev/null", "--port=0", "--interface=lan0", "--bind-interfaces", "--no-ping",
+		"--keep-in-foreground", "--no-daemon", "--conf-file=/dev/null", "--interface=lan0", "--bind-interfaces", "--no-ping",
 		"--dhcp-authoritative", "--dhcp-range=10.99.0.50,10.99.0.59,255.255.255.0,120", "--dhcp-leasefile=" + filepath.Join(n.dir, "leases"),
 		"--dhcp-option=option:router,10.99.0.1", "--dhcp-option=option:dns-server,10.99.0.1", "--dhcp-option=option:ntp-server,10.99.0.2",
 		"--dhcp-option=option:mtu,1400", "--dhcp-option=option:domain-name,example.org", "--log-dhcp",
@@ -278,7 +281,7 @@ func TestDHCP(t *testing.T) {
 	}
 	n := newNode(t)
 	n.serve()
-	n.dnsmasq()
+	n.dnsmasq("--port=0")
 	n.start()
 	n.eventually("links told", 3*time.Second, spec(n, network.NewLinkStatus("eth0"), func(s network.LinkStatusSpec) bool { return s.Kind == "veth" }))
 	n.wantDHCP()
@@ -460,4 +463,58 @@ func TestStoreAway(t *testing.T) {
 	netns.Run(t, "ip link add other0 type bridge")
 	n.serve()
 	n.eventually("links told after the store was away", 10*time.Second, there("other0"))
+}
+
+// TestHostDNS asks the node's name server, on both of its addresses, while
+// upstreams and members come and go.
+func TestHostDNS(t *testing.T) {
+	if !netns.Enter(t) {
+		return
+	}
+	n := newNode(t)
+	n.serve()
+	n.dnsmasq("--port=53", "--no-hosts", "--no-resolv", "--host-record=far.example,192.0.2.7")
+	n.start()
+	n.wantDHCP()
+	pods := netip.MustParsePrefix("169.254.116.108/32")
+	put(n, network.NewAddressSpec(network.ConfigNamespace, "configuration/lo/"+pods.String()), network.AddressSpecSpec{Address: pods, LinkName: "lo", Scope: network.ScopeHost})
+	n.eventually("upstream known", 5*time.Second, spec(n, network.NewResolverStatus(network.ResolverID), func(s network.ResolverStatusSpec) bool { return len(s.DNSServers) == 1 }))
+	listen := []netip.AddrPort{netip.MustParseAddrPort("127.0.0.53:53"), netip.MustParseAddrPort("169.254.116.108:53")}
+	put(n, network.NewHostDNSConfig(network.HostDNSID), network.HostDNSConfigSpec{Enabled: true, ListenAddresses: listen, ServiceHostDNSAddress: pods.Addr(), ResolveMemberNames: true})
+	for _, a := range listen {
+		for _, protocol := range []string{"udp", "tcp"} {
+			n.eventually("answers on "+protocol+" "+a.String(), 3*time.Second, spec(n, network.NewDNSResolveCache(protocol+"-"+a.String()), func(s network.DNSResolveCacheSpec) bool { return s.Status == "running" }))
+			n.eventually("far.example by "+protocol+" "+a.String(), 3*time.Second, lookup(t, a, protocol, "far.example", "192.0.2.7"))
+		}
+	}
+	n.eventually("upstream told", time.Second, spec(n, network.NewDNSUpstream("10.99.0.1"), func(s network.DNSUpstreamSpec) bool { return s.Healthy && s.Addr == "10.99.0.1:53" }))
+	n.eventually("pods' address is none of the node's", time.Second, spec(n, network.NewNodeAddress(network.NodeAddressCurrentID), func(s network.NodeAddressSpec) bool { return !slices.Contains(s.Addresses, pods) }))
+
+	put(n, cluster.NewMember("m"), cluster.MemberSpec{Hostname: "node-2.example.org", Addresses: []netip.Addr{netip.MustParseAddr("10.99.0.77")}})
+	for _, name := range []string{"node-2", "node-2.example.org"} {
+		n.eventually("member "+name, 2*time.Second, lookup(t, listen[1], "udp", name, "10.99.0.77"))
+	}
+	n.kill()
+	n.start()
+	n.eventually("answers after it was killed", 5*time.Second, lookup(t, listen[0], "udp", "far.example", "192.0.2.7"))
+
+	put(n, network.NewHostDNSConfig(network.HostDNSID), network.HostDNSConfigSpec{})
+	n.eventually("switched off", 2*time.Second, func() bool { return !lookup(t, listen[0], "tcp", "far.example", "192.0.2.7")() })
+	n.eventually("says so", 2*time.Second, func() bool {
+		list, err := safe.StateListAll[*network.DNSResolveCache](t.Context(), n.st)
+		return err == nil && list.Len() == 0
+	})
+}
+
+// lookup asks one name server for one name.
+func lookup(t *testing.T, at netip.AddrPort, protocol, name, want string) func() bool {
+	r := &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, protocol, at.String())
+	}}
+	return func() bool {
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+		defer cancel()
+		got, err := r.LookupHost(ctx, name+".")
+		return err == nil && slices.Equal(got, []string{want})
+	}
 }

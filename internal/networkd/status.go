@@ -123,7 +123,7 @@ func routeStatuses(links []rtnl.Link, have []rtnl.Route) map[resource.ID]network
 // those of hardware and those that specs name; the pod network's are neither.
 func nodeAddresses(log *slog.Logger, kernel *rtnl.Monitor) controller.Controller {
 	c := &reconcile.Controller{ID: "network.NodeAddressController", Log: log, Ticks: kernel.Subscribe(rtnl.KindAll)}
-	c.In = []controller.Input{reconcile.Input[*network.LinkSpec]()}
+	c.In = []controller.Input{reconcile.Input[*network.LinkSpec](), reconcile.Input[*network.NodeAddressSortAlgorithm]()}
 	c.Shared = []resource.Type{network.NodeAddressType}
 	c.Step = func(ctx context.Context, r controller.Runtime, _ *slog.Logger) error {
 		named, err := reconcile.Specs[*network.LinkSpec](ctx, r, network.NewLinkSpec(network.Namespace, "").Metadata())
@@ -154,7 +154,15 @@ func nodeAddresses(log *slog.Logger, kernel *rtnl.Monitor) controller.Controller
 		case err != nil && !state.IsNotFoundError(err):
 			return err
 		}
-		want := plan.NodeAddresses(have, links, routes, own, previous)
+		order, err := reconcile.Get[*network.NodeAddressSortAlgorithm](ctx, r, network.SortID)
+		if err != nil {
+			return err
+		}
+		algorithm := network.AddressSortV1
+		if order != nil {
+			algorithm = order.TypedSpec().Algorithm
+		}
+		want := plan.NodeAddresses(have, links, routes, own, previous, algorithm)
 		// Without any address the old default stays: it may come back, and nothing is won by its absence.
 		keep := func(id resource.ID) bool { return id == network.NodeAddressDefaultID }
 		return reconcile.Output(ctx, r, c.Name(), network.NewNodeAddress, want, keep)

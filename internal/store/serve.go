@@ -22,6 +22,7 @@ import (
 	"talos/internal/door"
 	"talos/internal/layout"
 	"talos/internal/linux/peercred"
+	"talos/internal/resources/cluster"
 	"talos/internal/resources/files"
 	"talos/internal/resources/network"
 	"talos/internal/resources/secrets"
@@ -43,13 +44,15 @@ var views = map[uint32]view{
 	layout.NetworkUID: {
 		reads: []resource.Type{
 			network.AddressSpecType, network.HostnameSpecType, network.LinkSpecType, network.OperatorSpecType, network.ResolverSpecType,
-			network.RouteSpecType, network.TimeServerSpecType, network.StaticHostType, files.EtcFileStatusType,
+			network.RouteSpecType, network.TimeServerSpecType, network.StaticHostType, files.EtcFileStatusType, network.HostDNSConfigType, network.NodeAddressSortAlgorithmType,
+			cluster.MemberType,
 		},
 		writes: []resource.Type{
 			network.AddressSpecType, network.HostnameSpecType, network.LinkSpecType, network.OperatorSpecType, network.ResolverSpecType,
 			network.RouteSpecType, network.TimeServerSpecType,
 			network.AddressStatusType, network.HardwareAddressType, network.HostnameStatusType, network.LinkStatusType, network.NetworkStatusType,
 			network.NodeAddressType, network.ResolverStatusType, network.RouteStatusType, network.TimeServerStatusType,
+			network.DNSUpstreamType, network.DNSResolveCacheType,
 		},
 	},
 	layout.TimeUID: {

@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"talos/internal/layout"
+	"talos/internal/resources/cluster"
 	"talos/internal/resources/config"
 	"talos/internal/resources/network"
 	"talos/internal/resources/secrets"
@@ -42,6 +43,10 @@ func TestMayAccess(t *testing.T) {
 		{"networkd writes its lease", layout.NetworkUID, network.AddressSpecType, state.Create, "operator/eth0", network.ConfigNamespace, true},
 		{"networkd writes configuration", layout.NetworkUID, network.AddressSpecType, state.Create, "configuration/eth0", network.ConfigNamespace, false},
 		{"networkd reads configuration", layout.NetworkUID, config.MachineConfigType, state.Get, "", config.Namespace, false},
+		{"networkd reads the members", layout.NetworkUID, cluster.MemberType, state.Watch, "", cluster.Namespace, true},
+		{"networkd writes a member", layout.NetworkUID, cluster.MemberType, state.Create, "x", cluster.Namespace, false},
+		{"networkd writes what its name server asks", layout.NetworkUID, network.DNSUpstreamType, state.Create, "x", network.Namespace, true},
+		{"networkd writes how its name server is set", layout.NetworkUID, network.HostDNSConfigType, state.Update, "x", network.Namespace, false},
 		{"timed writes an address", layout.TimeUID, network.AddressSpecType, state.Create, "", network.Namespace, false},
 		{"timed writes time", layout.TimeUID, timesync.TimeStatusType, state.Update, "", "runtime", true},
 		{"routerd reads addresses", layout.RouterUID, network.NodeAddressType, state.Get, "", network.Namespace, false},

@@ -43,6 +43,8 @@ type Options struct {
 	Log *slog.Logger
 	// Surroundings are what a node's kernel and platform allow.
 	Surroundings Surroundings
+	// ProjectQuota tells whether the file system of /var has project quotas.
+	ProjectQuota func() bool
 	// Restart starts the service again after its settings changed.
 	Restart func(ctx context.Context, id string) error
 }
@@ -64,17 +66,25 @@ func Controllers(o Options) []controller.Controller {
 }
 
 func configController(o Options) controller.Controller {
+	told := false
 	return &reconcile.Controller{
 		ID:  "k8s.KubeletConfigController",
 		Log: o.Log,
 		In:  []controller.Input{active.Input()},
 		Out: []resource.Kind{reconcile.Kind[*k8s.KubeletConfig]()},
-		Step: func(ctx context.Context, r controller.Runtime, _ *slog.Logger) error {
+		Step: func(ctx context.Context, r controller.Runtime, log *slog.Logger) error {
 			cfg, err := active.Config(ctx, r)
 			if err != nil || cfg == nil {
 				return err
 			}
 			spec := settings(cfg)
+			if spec.EnableFSQuotaMonitoring && (o.ProjectQuota == nil || !o.ProjectQuota()) {
+				spec.EnableFSQuotaMonitoring = false
+				if !told {
+					log.Info("volumes are measured by walking through them: the file system of /var has no project quotas", "asked by", "machine.features.diskQuotaSupport")
+				}
+				told = true
+			}
 			return safe.WriterModify(ctx, r, k8s.NewKubeletConfig(ID), func(c *k8s.KubeletConfig) error {
 				*c.TypedSpec() = spec
 				return nil

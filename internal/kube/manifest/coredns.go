@@ -32,12 +32,21 @@ func coreDNS(c k8s.BootstrapManifestsConfigSpec) []m {
 				"strategy": m{"type": "RollingUpdate", "rollingUpdate": m{"maxUnavailable": 1, "maxSurge": 0}},
 				"selector": m{"matchLabels": labels},
 				"template": m{
-					"metadata": m{"labels": labels, "annotations": m{"talos.dev/config-hash": checksum(data)}},
+					"metadata": m{"labels": labels, "annotations": dnsAnnotations(c, data)},
 					"spec":     dnsPod(c, name),
 				},
 			},
 		},
 	}
+}
+
+// dnsAnnotations change with what pods read at their start only.
+func dnsAnnotations(c k8s.BootstrapManifestsConfigSpec, data m) m {
+	out := m{"talos.dev/config-hash": checksum(data)}
+	if c.CoreDNSForwardsToHost {
+		out["talos.dev/forwards-to"] = "host"
+	}
+	return out
 }
 
 func dnsPod(c k8s.BootstrapManifestsConfigSpec, name string) m {

@@ -92,6 +92,8 @@ func settings(cfg *config.Config) k8s.BootstrapManifestsConfigSpec {
 		FlannelBackendPort:     4789,
 	}
 	s.FlannelEnabled = s.CniName == "flannel"
+	dnsHost := config.Of(config.Of(config.Of(cfg.Machine).Features).HostDNS)
+	s.CoreDNSForwardsToHost = config.Of(dnsHost.Enabled) && config.Of(dnsHost.ForwardKubeDNSToHost)
 	s.ProxyConfig = object.Map{Values: proxyConfig(s.PodCIDRs, cfg.ProxyMode())}
 	s.ProxyConfigChecksum = checksum(s.ProxyConfig.Values)
 	s.ProxyArgs = proxyArgs(proxy.ExtraArgs)

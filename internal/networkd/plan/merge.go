@@ -142,7 +142,7 @@ func appendNew[T comparable](list, more []T) []T {
 // Previous is the default address until now: it stays while it exists, so
 // that certificates and members keep their name. Own tells the node's own
 // links from those of the pod network.
-func NodeAddresses(have []rtnl.Address, links []rtnl.Link, routes []rtnl.Route, own func(rtnl.Link) bool, previous netip.Prefix) map[string]network.NodeAddressSpec {
+func NodeAddresses(have []rtnl.Address, links []rtnl.Link, routes []rtnl.Route, own func(rtnl.Link) bool, previous netip.Prefix, order network.AddressSortAlgorithm) map[string]network.NodeAddressSpec {
 	exit := defaultLinks(routes)
 	type entry struct {
 		prefix netip.Prefix
@@ -164,7 +164,7 @@ func NodeAddresses(have []rtnl.Address, links []rtnl.Link, routes []rtnl.Route, 
 		list = append(list, entry{prefix: a.Prefix, rank: rank, index: a.LinkIndex, own: own(link)})
 	}
 	slices.SortStableFunc(list, func(a, b entry) int {
-		return cmp.Or(cmp.Compare(a.rank, b.rank), cmp.Compare(a.index, b.index), cmp.Compare(a.prefix.Addr().BitLen(), b.prefix.Addr().BitLen()))
+		return cmp.Or(cmp.Compare(a.rank, b.rank), cmp.Compare(a.index, b.index), comparePrefixes(a.prefix, b.prefix, order))
 	})
 	var current, routed, first []netip.Prefix
 	for _, e := range list {
@@ -180,13 +180,23 @@ func NodeAddresses(have []rtnl.Address, links []rtnl.Link, routes []rtnl.Route, 
 		first = routed[:1:1]
 	}
 	out := map[string]network.NodeAddressSpec{
-		network.NodeAddressCurrentID: {Addresses: current},
-		network.NodeAddressRoutedID:  {Addresses: routed},
+		network.NodeAddressCurrentID: {Addresses: current, SortAlgorithm: order},
+		network.NodeAddressRoutedID:  {Addresses: routed, SortAlgorithm: order},
 	}
 	if len(first) > 0 {
-		out[network.NodeAddressDefaultID] = network.NodeAddressSpec{Addresses: first}
+		out[network.NodeAddressDefaultID] = network.NodeAddressSpec{Addresses: first, SortAlgorithm: order}
 	}
 	return out
+}
+
+// comparePrefixes puts the addresses of one link in order: IPv4 first, then as
+// the algorithm says.
+func comparePrefixes(a, b netip.Prefix, order network.AddressSortAlgorithm) int {
+	specific := 0
+	if order == network.AddressSortV2 {
+		specific = cmp.Compare(b.Bits(), a.Bits())
+	}
+	return cmp.Or(cmp.Compare(a.Addr().BitLen(), b.Addr().BitLen()), specific, a.Addr().Compare(b.Addr()))
 }
 
 // defaultLinks lists the links that default routes leave by, best first.

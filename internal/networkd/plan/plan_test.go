@@ -189,7 +189,7 @@ func TestNodeAddresses(t *testing.T) {
 		if tt.previous != "" {
 			previous = prefix(tt.previous)
 		}
-		got := NodeAddresses(have, links, exit, own, previous)
+		got := NodeAddresses(have, links, exit, own, previous, network.AddressSortV1)
 		if d := got[network.NodeAddressDefaultID].Addresses; len(d) != 1 || d[0] != prefix(tt.want) {
 			t.Errorf("%s: default = %v, want %s", tt.name, d, tt.want)
 		}
@@ -201,7 +201,23 @@ func TestNodeAddresses(t *testing.T) {
 			t.Errorf("%s: current = %v", tt.name, c)
 		}
 	}
-	if got := NodeAddresses(nil, links, nil, own, netip.Prefix{}); len(got[network.NodeAddressDefaultID].Addresses) != 0 {
+	if got := NodeAddresses(nil, links, nil, own, netip.Prefix{}, network.AddressSortV1); len(got[network.NodeAddressDefaultID].Addresses) != 0 {
 		t.Errorf("without addresses: default = %v, want none", got)
+	}
+}
+
+func TestSortAlgorithm(t *testing.T) {
+	var have []rtnl.Address
+	for _, p := range []string{"fd00::9/128", "fd00::2/64", "10.0.0.2/24", "10.0.0.9/32"} {
+		have = append(have, rtnl.Address{Prefix: prefix(p), LinkIndex: 2})
+	}
+	for algorithm, want := range map[network.AddressSortAlgorithm][]netip.Prefix{
+		network.AddressSortV1: {prefix("10.0.0.2/24"), prefix("10.0.0.9/32"), prefix("fd00::2/64"), prefix("fd00::9/128")},
+		network.AddressSortV2: {prefix("10.0.0.9/32"), prefix("10.0.0.2/24"), prefix("fd00::9/128"), prefix("fd00::2/64")},
+	} {
+		got := NodeAddresses(have, links, nil, func(rtnl.Link) bool { return true }, netip.Prefix{}, algorithm)[network.NodeAddressRoutedID]
+		if !slices.Equal(got.Addresses, want) || got.SortAlgorithm != algorithm {
+			t.Errorf("%s: %v, want %v", algorithm, got, want)
+		}
 	}
 }

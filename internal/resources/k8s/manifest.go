@@ -75,6 +75,7 @@ type BootstrapManifestsConfigSpec struct {
 	PodSecurityPolicyEnabled          bool       `yaml:"podSecurityPolicyEnabled" protobuf:"14"`
 	TalosAPIServiceEnabled            bool       `yaml:"talosAPIServiceEnabled" protobuf:"15"`
 	CniName                           string     `yaml:"cniName" protobuf:"21"`
+	CoreDNSForwardsToHost             bool       `yaml:"coreDNSForwardsToHost,omitempty" protobuf:"1000"` // pods of CoreDNS begin anew when it changes: they read resolv.conf once
 }
 
 // DeepCopy returns a copy that shares nothing with s.

@@ -262,3 +262,34 @@ func (a *HardwareAddr) UnmarshalText(text []byte) error {
 	*a = HardwareAddr(hw)
 	return err
 }
+
+// AddressSortAlgorithm is how the addresses of the node are put in order.
+type AddressSortAlgorithm int32
+
+// The algorithms, with the wire's numbers. V1 goes by the address alone, V2
+// prefers the longer prefix: an address given to this node before one out of
+// a large network.
+const (
+	AddressSortV1 AddressSortAlgorithm = iota
+	AddressSortV2
+)
+
+// String names the algorithm as the configuration does.
+func (a AddressSortAlgorithm) String() string {
+	if a == AddressSortV2 {
+		return "v2"
+	}
+	return "v1"
+}
+
+// MarshalText gives the name.
+func (a AddressSortAlgorithm) MarshalText() ([]byte, error) { return []byte(a.String()), nil }
+
+// UnmarshalText reads a name; one that is none means V1.
+func (a *AddressSortAlgorithm) UnmarshalText(text []byte) error {
+	*a = AddressSortV1
+	if string(text) == "v2" {
+		*a = AddressSortV2
+	}
+	return nil
+}

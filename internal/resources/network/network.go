@@ -23,7 +23,9 @@ const (
 	ResolverID   = resource.ID("resolvers")
 	TimeServerID = resource.ID("timeservers")
 	StatusID     = resource.ID("status")
-	FirstID      = resource.ID("first") // HardwareAddress
+	FirstID      = resource.ID("first")  // HardwareAddress
+	HostDNSID    = resource.ID("config") // HostDNSConfig
+	SortID       = resource.ID("config") // NodeAddressSortAlgorithm
 )
 
 // The ids of NodeAddress.
@@ -38,12 +40,16 @@ func Types() []object.Definition {
 	return []object.Definition{
 		object.Define(NewAddressSpec(Namespace, "")),
 		object.Define(NewAddressStatus("")),
+		object.Define(NewDNSResolveCache("")),
+		object.Define(NewDNSUpstream("")),
 		object.Define(NewHardwareAddress("")),
+		object.Define(NewHostDNSConfig("")),
 		object.Define(NewHostnameSpec(Namespace, "")),
 		object.Define(NewHostnameStatus("")),
 		object.Define(NewLinkSpec(Namespace, "")),
 		object.Define(NewLinkStatus("")),
 		object.Define(NewNodeAddress("")),
+		object.Define(NewNodeAddressSortAlgorithm("")),
 		object.Define(NewOperatorSpec(Namespace, "")),
 		object.Define(NewResolverSpec(Namespace, "")),
 		object.Define(NewResolverStatus("")),

@@ -188,7 +188,8 @@ type NodeAddress = typed.Resource[NodeAddressSpec, nodeAddressDefinition]
 
 // NodeAddressSpec lists the addresses with their prefix lengths, the most important first.
 type NodeAddressSpec struct {
-	Addresses []netip.Prefix `yaml:"addresses" protobuf:"1"`
+	Addresses     []netip.Prefix       `yaml:"addresses" protobuf:"1"`
+	SortAlgorithm AddressSortAlgorithm `yaml:"sortAlgorithm" protobuf:"2"`
 }
 
 // DeepCopy returns a copy that shares nothing with s.
@@ -202,6 +203,7 @@ func (nodeAddressDefinition) ResourceDefinition() meta.ResourceDefinitionSpec {
 		DefaultNamespace: Namespace,
 		PrintColumns: []meta.PrintColumn{
 			{Name: "Addresses", JSONPath: `{.addresses}`},
+			{Name: "SortAlgorithm", JSONPath: `{.sortAlgorithm}`},
 		},
 	}
 }
@@ -209,6 +211,37 @@ func (nodeAddressDefinition) ResourceDefinition() meta.ResourceDefinitionSpec {
 // NewNodeAddress returns an empty NodeAddress under id.
 func NewNodeAddress(id resource.ID) *NodeAddress {
 	return typed.NewResource[NodeAddressSpec, nodeAddressDefinition](resource.NewMetadata(Namespace, NodeAddressType, id, resource.VersionUndefined), NodeAddressSpec{})
+}
+
+// NodeAddressSortAlgorithmType is the resource type of NodeAddressSortAlgorithm.
+const NodeAddressSortAlgorithmType = resource.Type("NodeAddressSortAlgorithms.net.talos.dev")
+
+// NodeAddressSortAlgorithm is how the configuration wants the lists of NodeAddress sorted.
+type NodeAddressSortAlgorithm = typed.Resource[NodeAddressSortAlgorithmSpec, nodeAddressSortAlgorithmDefinition]
+
+// NodeAddressSortAlgorithmSpec names the algorithm.
+type NodeAddressSortAlgorithmSpec struct {
+	Algorithm AddressSortAlgorithm `yaml:"algorithm" protobuf:"1"`
+}
+
+// DeepCopy returns a copy that shares nothing with s.
+func (s NodeAddressSortAlgorithmSpec) DeepCopy() NodeAddressSortAlgorithmSpec {
+	return object.Clone(s)
+}
+
+type nodeAddressSortAlgorithmDefinition struct{}
+
+func (nodeAddressSortAlgorithmDefinition) ResourceDefinition() meta.ResourceDefinitionSpec {
+	return meta.ResourceDefinitionSpec{
+		Type:             NodeAddressSortAlgorithmType,
+		DefaultNamespace: Namespace,
+		PrintColumns:     []meta.PrintColumn{{Name: "Algorithm", JSONPath: `{.algorithm}`}},
+	}
+}
+
+// NewNodeAddressSortAlgorithm returns an empty NodeAddressSortAlgorithm under id.
+func NewNodeAddressSortAlgorithm(id resource.ID) *NodeAddressSortAlgorithm {
+	return typed.NewResource[NodeAddressSortAlgorithmSpec, nodeAddressSortAlgorithmDefinition](resource.NewMetadata(Namespace, NodeAddressSortAlgorithmType, id, resource.VersionUndefined), NodeAddressSortAlgorithmSpec{})
 }
 
 // ResolverStatusType is the resource type of ResolverStatus.
