@@ -68,6 +68,7 @@ type daemon struct {
 	caps   []string
 	sees   []string // folders it may look into, read-only
 	memory string   // soft limit of Go's heap
+	noFile uint64   // limit of open files; 0 leaves that of containerd
 	vital  bool     // no call reaches machined without it
 	health func(ctx context.Context) error
 	wait   func(ctx context.Context) error
@@ -101,7 +102,7 @@ func (d daemon) spec() service.ContainerSpec {
 		Env: []string{"GOMEMLIMIT=" + d.memory, "GOTRACEBACK=single"},
 		UID: d.uid, GID: d.uid, Capabilities: d.caps, Mounts: binds,
 		OOMScoreAdj: -998, Cgroup: "/system/" + d.name,
-		Memory: daemonMemory, Pids: daemonPids,
+		Memory: daemonMemory, Pids: daemonPids, NoFile: d.noFile,
 	}
 }
 
@@ -111,6 +112,8 @@ func (d daemon) spec() service.ContainerSpec {
 const (
 	daemonMemory = 256 << 20
 	daemonPids   = 256
+	// apidFiles: 512 callers, 2,048 nodes, and some that are being opened.
+	apidFiles = 8192
 )
 
 func bind(dir, mode string) specs.Mount {
@@ -124,7 +127,7 @@ func daemons(st state.State) []daemon {
 		{name: "timed", uid: layout.TimeUID, caps: []string{"CAP_SYS_TIME"}, memory: "16MiB", health: answers(layout.TimeSocket)},
 		{name: "routerd", uid: layout.RouterUID, memory: "16MiB", vital: true, health: answers(layout.RouterSocket),
 			sees: []string{"/system/run/machined", "/system/run/networkd", "/system/run/timed"}},
-		{name: "apid", uid: layout.APIUID, memory: "24MiB", vital: true, health: listens(layout.APIPort), sees: []string{"/system/run/routerd"}},
+		{name: "apid", uid: layout.APIUID, memory: "56MiB", noFile: apidFiles, vital: true, health: listens(layout.APIPort), sees: []string{"/system/run/routerd"}},
 		{name: "trustd", uid: layout.TrustUID, memory: "16MiB", health: listens(layout.TrustPort), sees: []string{"/system/run/signer"},
 			wait: func(ctx context.Context) error { return onControlPlane(ctx, st) }, text: "the machine's type"},
 	}

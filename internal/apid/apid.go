@@ -3,10 +3,14 @@
 // on, undecoded, to routerd.
 //
 // It owns the port and the decision; it keeps nothing on disk and reads from
-// the store only its own certificates and what the node is called. Whatever
+// the store only its own certificates, what the node is called, and who else is
+// in the cluster. Whatever
 // fails to prove itself is refused: a method that the table lacks, a
 // certificate of another CA, an expired one, metadata that claims a role.
 // Certificates change under it without a call being dropped.
+//
+// On a control plane node it also passes calls on to the nodes that they name,
+// one or many (docs/explanation/forwarding.md).
 package apid
 
 import (
@@ -31,6 +35,7 @@ import (
 	"talos/internal/follow"
 	"talos/internal/layout"
 	"talos/internal/proxy"
+	"talos/internal/resources/cluster"
 	"talos/internal/resources/network"
 	"talos/internal/resources/secrets"
 	"talos/internal/store"
@@ -41,9 +46,10 @@ const (
 	grace            = 3 * time.Second  // for calls when the daemon stops
 	handshakeTimeout = 10 * time.Second // for TLS and HTTP/2 to come up
 	maxStreams       = 256              // calls at once on a connection
-	maxHeader        = 64 << 10         // bytes of metadata in a call
+	maxHeader        = 256 << 10        // bytes of metadata in a call; a fleet's names fit
 	maxConns         = 512              // a client needs one or two
 	maxConnsPerPeer  = 64
+	maxPeers         = 2048 // connections to other nodes
 )
 
 // Config says what apid works with.
@@ -86,9 +92,13 @@ func Serve(ctx context.Context, log *slog.Logger, config Config) error {
 		cancel()
 		wg.Wait()
 	}()
-	ring, own := &keyring{}, &self{}
+	ring, own, others := &keyring{}, &self{}, &members{}
+	peers := proxy.NewPeers(newDialer(ring).dial, maxPeers)
+	defer peers.Close()
 	ready := make(chan struct{})
-	wg.Go(func() { ring.follow(ctx, log, config.Store, sync.OnceFunc(func() { close(ready) })) })
+	first := sync.OnceFunc(func() { close(ready) })
+	wg.Go(func() { ring.follow(ctx, log, config.Store, func() { peers.Renew(); first() }) })
+	wg.Go(func() { others.follow(ctx, log, config.Store) })
 	wg.Go(func() { own.followAddresses(ctx, log, config.Store) })
 	wg.Go(func() { own.followHostname(ctx, log, config.Store) })
 	select {
@@ -97,7 +107,7 @@ func Serve(ctx context.Context, log *slog.Logger, config Config) error {
 	case <-ready: // until then connections wait in the listener's queue
 	}
 
-	g := &gate{ring: ring, director: &selfDirector{self: own, backend: backend}, audit: config.Audit}
+	g := &gate{ring: ring, director: &director{self: own, members: others, local: backend, peers: peers}, audit: config.Audit}
 	server := newServer(newDoorman(ring, log), g.handle)
 	stop := context.AfterFunc(ctx, func() { door.Stop(server, grace) })
 	defer stop()
@@ -120,9 +130,9 @@ func newServer(creds *doorman, handle grpc.StreamHandler) *grpc.Server {
 	)
 }
 
-// follow keeps the ring up to date and calls ready at the first keys. Keys
+// follow keeps the ring up to date and calls changed at each new keys. Keys
 // that cannot be used are reported, and those before stay.
-func (r *keyring) follow(ctx context.Context, log *slog.Logger, st state.State, ready func()) {
+func (r *keyring) follow(ctx context.Context, log *slog.Logger, st state.State, changed func()) {
 	var last resource.Version
 	follow.Kind(ctx, st, log, secrets.Namespace, secrets.ApiCertificateType, func(all map[resource.ID]*secrets.ApiCertificate) {
 		certificate := all[certificateID]
@@ -136,8 +146,18 @@ func (r *keyring) follow(ctx context.Context, log *slog.Logger, st state.State, 
 			return
 		}
 		r.now.Store(k)
-		log.Info("certificates changed", "version", last, "maintenance", k.maintenance)
-		ready()
+		log.Info("certificates changed", "version", last, "maintenance", k.maintenance, "forwards", k.client != nil)
+		changed()
+	})
+}
+
+func (m *members) follow(ctx context.Context, log *slog.Logger, st state.State) {
+	follow.Kind(ctx, st, log, cluster.Namespace, cluster.MemberType, func(all map[resource.ID]*cluster.Member) {
+		specs := make([]*cluster.MemberSpec, 0, len(all))
+		for _, r := range all {
+			specs = append(specs, r.TypedSpec())
+		}
+		m.set(specs)
 	})
 }
 

@@ -12,39 +12,57 @@ import (
 const (
 	maxCalls          = 2048
 	maxCallsPerCaller = 512
+
+	// What calls to several nodes add: each node is a call of its own there.
+	maxLegs          = 2 * maxNodes
+	maxLegsPerCaller = maxNodes
 )
 
 // calls counts those that are open, by the caller's certificate: nobody takes
 // all there are.
 type calls struct {
 	mu    sync.Mutex // guards the fields below
-	open  int
-	byWho map[string]int
+	open  load
+	byWho map[string]load
 }
 
-// begin admits a call of who; end is to be called when it is over.
-func (c *calls) begin(who string) (end func(), err error) {
+// load is what is open: calls, and the targets beyond the first of each.
+type load struct{ calls, legs int }
+
+func (l load) plus(o load) load  { return load{l.calls + o.calls, l.legs + o.legs} }
+func (l load) minus(o load) load { return load{l.calls - o.calls, l.legs - o.legs} }
+
+// begin admits a call of who to a number of targets; end is to be called when
+// it is over.
+func (c *calls) begin(who string, targets int) (end func(), err error) {
+	more := load{calls: 1, legs: max(targets, 1) - 1}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	own, all := c.byWho[who].plus(more), c.open.plus(more)
 	switch {
-	case c.byWho[who] >= maxCallsPerCaller:
+	case own.calls > maxCallsPerCaller:
 		return nil, status.Errorf(codes.ResourceExhausted, "%d calls of this client are open already", maxCallsPerCaller)
-	case c.open >= maxCalls:
+	case own.legs > maxLegsPerCaller:
+		return nil, status.Errorf(codes.ResourceExhausted, "calls of this client to %d nodes are open already", maxLegsPerCaller)
+	case all.calls > maxCalls:
 		return nil, status.Errorf(codes.ResourceExhausted, "%d calls are open already", maxCalls)
+	case all.legs > maxLegs:
+		return nil, status.Errorf(codes.ResourceExhausted, "calls to %d nodes are open already", maxLegs)
 	}
 	if c.byWho == nil {
-		c.byWho = map[string]int{}
+		c.byWho = map[string]load{}
 	}
-	c.open++
-	c.byWho[who]++
-	return func() { c.end(who) }, nil
+	c.open, c.byWho[who] = all, own
+	return func() { c.end(who, more) }, nil
 }
 
-func (c *calls) end(who string) {
+func (c *calls) end(who string, less load) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.open--
-	if c.byWho[who]--; c.byWho[who] == 0 {
+	c.open = c.open.minus(less)
+	if left := c.byWho[who].minus(less); left == (load{}) {
 		delete(c.byWho, who)
+	} else {
+		c.byWho[who] = left
 	}
 }

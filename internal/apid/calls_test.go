@@ -14,7 +14,7 @@ func TestCallsAreBounded(t *testing.T) {
 	open := func(who string, n int) {
 		t.Helper()
 		for range n {
-			end, err := c.begin(who)
+			end, err := c.begin(who, 1)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -23,7 +23,7 @@ func TestCallsAreBounded(t *testing.T) {
 	}
 	refused := func(who string) {
 		t.Helper()
-		if _, err := c.begin(who); status.Code(err) != codes.ResourceExhausted {
+		if _, err := c.begin(who, 1); status.Code(err) != codes.ResourceExhausted {
 			t.Errorf("one call more of %s = %v, want ResourceExhausted", who, err)
 		}
 	}
@@ -39,8 +39,24 @@ func TestCallsAreBounded(t *testing.T) {
 	for _, end := range ends {
 		end()
 	}
-	if c.open != 0 || len(c.byWho) != 0 {
-		t.Errorf("after all ended %d are open, of %v", c.open, c.byWho)
+	if c.open != (load{}) || len(c.byWho) != 0 {
+		t.Errorf("after all ended %+v are open, of %v", c.open, c.byWho)
 	}
 	open("greedy", 1)
+
+	// Targets count too.
+	fleet, err := c.begin("greedy", maxNodes)
+	if err != nil {
+		t.Fatalf("one call to %d nodes: %v", maxNodes, err)
+	}
+	if _, err := c.begin("greedy", 3); status.Code(err) != codes.ResourceExhausted {
+		t.Errorf("two nodes more = %v, want ResourceExhausted", err)
+	}
+	if _, err := c.begin("other", maxNodes); err != nil {
+		t.Errorf("a fleet of another caller: %v", err)
+	}
+	fleet()
+	if _, err := c.begin("greedy", maxNodes); err != nil {
+		t.Errorf("after the first ended: %v", err)
+	}
 }

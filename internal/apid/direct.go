@@ -3,6 +3,7 @@ package apid
 import (
 	"net"
 	"net/netip"
+	"strconv"
 	"strings"
 	"sync/atomic"
 
@@ -11,7 +12,9 @@ import (
 	"google.golang.org/grpc/status"
 
 	"talos/internal/authz"
+	"talos/internal/layout"
 	"talos/internal/proxy"
+	"talos/internal/resources/cluster"
 )
 
 // Metadata that names targets.
@@ -22,8 +25,9 @@ const (
 )
 
 const (
-	maxNodes = 256 // in one call
-	maxName  = 255 // bytes in a node's name
+	maxNodes     = 2048 // in one call
+	maxName      = 255  // bytes in a node's name
+	maxAddresses = 8    // of a node, that are tried
 )
 
 // destination is what a caller wants of whom.
@@ -64,32 +68,105 @@ func parseDestination(md metadata.MD, method authz.Method, forwarded bool) (dest
 	return destination{names: many, merged: true}, nil
 }
 
-// director finds the servers of a call. The error is a gRPC status; a target
-// that cannot be reached carries its own.
-type director interface {
-	targets(d destination, local string) ([]proxy.Target, error)
-}
-
-// selfDirector serves what is meant for this node and refuses the rest.
-type selfDirector struct {
+// director finds the servers of a call.
+type director struct {
 	self    *self
-	backend *proxy.Backend
+	members *members
+	local   proxy.Server
+	peers   *proxy.Peers
 }
 
-func (d *selfDirector) targets(to destination, local string) ([]proxy.Target, error) {
+// targets answers one for each name, in their order; one that there is no way
+// to carries the reason, a gRPC status. local is the address that the call
+// came in on.
+func (d *director) targets(to destination, k *keys, local string) (targets []proxy.Target, remote bool) {
 	if len(to.names) == 0 {
-		return []proxy.Target{{Backend: d.backend}}, nil
+		return []proxy.Target{{Server: d.local}}, false
 	}
-	targets := make([]proxy.Target, 0, len(to.names))
+	targets = make([]proxy.Target, 0, len(to.names))
 	for _, name := range to.names {
-		target := proxy.Target{Name: name, Backend: d.backend}
-		if !d.self.is(name, local) {
-			target.Backend = nil
-			target.Err = status.Errorf(codes.Unavailable, "node %q is not this one, and this release does not forward calls to other nodes: use its own address as the endpoint", name)
+		target := proxy.Target{Name: name}
+		switch {
+		case d.self.is(name, local):
+			target.Server = d.local
+		case k.client == nil:
+			target.Err = status.Errorf(codes.PermissionDenied, "no request forwarding: %q is another node, and only control plane nodes pass calls on; use one of them as the endpoint", name)
+		default:
+			target.Server, target.Err = d.node(name)
+			remote = remote || target.Err == nil
 		}
 		targets = append(targets, target)
 	}
-	return targets, nil
+	return targets, remote
+}
+
+// node finds another node: by its address, whatever that is, since whoever
+// answers there must show a certificate of ours for it; else by its name among
+// the members of the cluster.
+func (d *director) node(name string) (proxy.Server, error) {
+	if addr, ok := parseAddr(name); ok {
+		if addr.IsUnspecified() || addr.IsMulticast() || addr == netip.AddrFrom4([4]byte{255, 255, 255, 255}) {
+			return nil, status.Errorf(codes.InvalidArgument, "%s is no address of a node", name)
+		}
+		return d.peers.Node(addr.WithZone("").String(), []string{apiAddress(addr)}), nil
+	}
+	found, err := d.members.find(name)
+	if err != nil {
+		return nil, err
+	}
+	return d.peers.Node(found.hostname, found.addresses), nil
+}
+
+// parseAddr reads an address, with or without brackets.
+func parseAddr(name string) (netip.Addr, bool) {
+	addr, err := netip.ParseAddr(strings.Trim(name, "[]"))
+	return addr.Unmap(), err == nil
+}
+
+func apiAddress(addr netip.Addr) string {
+	return net.JoinHostPort(addr.String(), strconv.Itoa(layout.APIPort))
+}
+
+// member is a node of the cluster as calls reach it.
+type member struct {
+	hostname  string
+	addresses []string // host and port
+}
+
+// members are the nodes by their names, in lower case. Two of one name are not
+// told apart: no call goes there by name.
+type members struct {
+	byName atomic.Pointer[map[string][]member]
+}
+
+func (m *members) set(specs []*cluster.MemberSpec) {
+	byName := make(map[string][]member, len(specs))
+	for _, s := range specs {
+		name := canonical(s.Hostname)
+		if name == "" || len(s.Addresses) == 0 {
+			continue
+		}
+		one := member{hostname: name}
+		for _, addr := range s.Addresses[:min(len(s.Addresses), maxAddresses)] {
+			one.addresses = append(one.addresses, apiAddress(addr))
+		}
+		byName[name] = append(byName[name], one)
+	}
+	m.byName.Store(&byName)
+}
+
+func (m *members) find(name string) (member, error) {
+	var found []member
+	if byName := m.byName.Load(); byName != nil {
+		found = (*byName)[canonical(name)]
+	}
+	switch len(found) {
+	case 1:
+		return found[0], nil
+	case 0:
+		return member{}, status.Errorf(codes.NotFound, "no node of the cluster is called %q: `get members` lists them", name)
+	}
+	return member{}, status.Errorf(codes.FailedPrecondition, "%d nodes of the cluster are called %q: name the address", len(found), name)
 }
 
 // self is what this node is called.
@@ -101,9 +178,9 @@ type self struct {
 // is tells whether name means this node; local is the address that the call
 // came in on, which is ours whatever the resources say.
 func (s *self) is(name, local string) bool {
-	if addr, err := netip.ParseAddr(strings.Trim(name, "[]")); err == nil {
-		addr = addr.Unmap().WithZone("")
-		if addr.IsLoopback() {
+	if addr, ok := parseAddr(name); ok {
+		addr = addr.WithZone("")
+		if addr == ipv4Loopback || addr == netip.IPv6Loopback() {
 			return true
 		}
 		if own := s.addresses.Load(); own != nil && (*own)[addr] {
@@ -123,6 +200,8 @@ func (s *self) is(name, local string) bool {
 	own := s.names.Load()
 	return own != nil && (*own)[name]
 }
+
+var ipv4Loopback = netip.AddrFrom4([4]byte{127, 0, 0, 1})
 
 func canonical(name string) string { return strings.ToLower(strings.TrimSuffix(name, ".")) }
 

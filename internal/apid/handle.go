@@ -18,7 +18,7 @@ import (
 // gate is what stands between a client and the daemons.
 type gate struct {
 	ring     *keyring
-	director director
+	director *director
 	audit    *audit.Log
 	calls    calls
 }
@@ -30,7 +30,7 @@ func (g *gate) handle(_ any, stream grpc.ServerStream) error {
 	call, err := g.admit(stream.Context(), stream, &record)
 	if err == nil {
 		var end func()
-		if end, err = g.calls.begin(record.Print + record.Via); err == nil {
+		if end, err = g.calls.begin(record.Print+record.Via+record.Serial, len(call.Targets)); err == nil {
 			defer end()
 		}
 	}
@@ -59,7 +59,8 @@ func (g *gate) admit(ctx context.Context, stream grpc.ServerStream, record *audi
 	id, forwarded := identify(c, remote, md)
 	record.Roles = id.Roles.Strings()
 	if forwarded {
-		record.Subject, record.Serial, record.Print, record.Via = id.Subject, id.Serial, "", c.subject+" "+c.serial
+		record.Subject, record.Serial, record.Print = id.Subject, id.Serial, ""
+		record.Via, record.From = c.subject+" "+c.serial, id.Peer
 	}
 	current := g.ring.now.Load()
 	if err := c.check(current, record.Start); err != nil {
@@ -73,20 +74,29 @@ func (g *gate) admit(ctx context.Context, stream grpc.ServerStream, record *audi
 	if err != nil {
 		return nil, err
 	}
-	targets, err := g.director.targets(to, local)
-	if err != nil {
-		return nil, err
-	}
+	targets, forwards := g.director.targets(to, current, local)
 	rewrite(md, id)
+	if forwards {
+		// A node that gets a call with this passes it on to nobody.
+		md[metadataProxyFrom] = calledAs(ctx, local)
+	}
 	return &proxy.Call{Method: record.Method, Unary: !method.Stream, Merged: to.merged, Targets: targets, Metadata: md}, nil
 }
 
-// identify says whose rights count. Only an impersonator speaks for somebody
-// else, and then has no right of its own.
+// calledAs is what the caller knows us by.
+func calledAs(ctx context.Context, local string) []string {
+	if values := metadata.ValueFromIncomingContext(ctx, ":authority"); len(values) > 0 {
+		return values[:1]
+	}
+	return []string{local}
+}
+
+// identify says whose rights count. A node that may impersonate speaks for
+// somebody else in every call: what it does not say of him, he has not, and
+// whatever else its own certificate holds gives no right.
 func identify(c *caller, remote string, md metadata.MD) (id authz.Identity, forwarded bool) {
-	id = authz.Identity{Roles: c.roles.Without(authz.Impersonator), Subject: c.subject, Serial: c.serial, Peer: remote}
-	if !c.roles.Has(authz.Impersonator) || len(md[authz.MetadataRole]) == 0 {
-		return id, false
+	if !c.roles.Has(authz.Impersonator) {
+		return authz.Identity{Roles: c.roles, Subject: c.subject, Serial: c.serial, Peer: remote}, false
 	}
 	said := authz.FromMetadata(md)
 	said.Roles = said.Roles.Without(authz.Impersonator)

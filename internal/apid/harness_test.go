@@ -2,6 +2,7 @@ package apid
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
@@ -10,6 +11,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -23,6 +25,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cosi-project/runtime/pkg/resource"
 	"github.com/cosi-project/runtime/pkg/safe"
 	"github.com/cosi-project/runtime/pkg/state"
 	"google.golang.org/grpc"
@@ -37,6 +40,7 @@ import (
 	"talos/internal/audit"
 	"talos/internal/authz"
 	"talos/internal/linux/peercred"
+	"talos/internal/resources/cluster"
 	"talos/internal/resources/network"
 	respem "talos/internal/resources/pem"
 	"talos/internal/resources/secrets"
@@ -156,6 +160,8 @@ type machined struct {
 	incoming metadata.MD
 	deadline time.Time
 	block    chan struct{} // Reboot waits for it
+	tag      string        // what Version says; v1.2.3 if empty
+	slow     bool          // Version waits until the caller has gone
 }
 
 func (m *machined) note(ctx context.Context) {
@@ -168,7 +174,10 @@ func (m *machined) note(ctx context.Context) {
 
 func (m *machined) Version(ctx context.Context, _ *emptypb.Empty) (*machine.VersionResponse, error) {
 	m.note(ctx)
-	return &machine.VersionResponse{Messages: []*machine.Version{{Version: &machine.VersionInfo{Tag: "v1.2.3"}}}}, nil
+	if m.slow {
+		<-ctx.Done()
+	}
+	return &machine.VersionResponse{Messages: []*machine.Version{{Version: &machine.VersionInfo{Tag: cmp.Or(m.tag, "v1.2.3")}}}}, nil
 }
 
 func (m *machined) Hostname(ctx context.Context, _ *emptypb.Empty) (*machine.HostnameResponse, error) {
@@ -239,6 +248,7 @@ type node struct {
 	log      *lines
 	audit    *lines
 	address  string
+	ip       string // of a node that others know
 	ca       *authority
 
 	machineSocket, routerSocket string
@@ -246,9 +256,29 @@ type node struct {
 	stopAPI                     func()
 }
 
+// identity is what a node of a test is called and how it proves it.
+type identity struct {
+	ca               *authority
+	listen           string // host and port
+	hostname, domain string
+	addresses        []netip.Prefix
+	server, client   *respem.CertificateAndKey
+	members          []*cluster.MemberSpec
+}
+
+// newNode is a worker: it has no certificate to speak to others.
 func newNode(t testing.TB) *node {
 	t.Helper()
-	n := &node{machined: &machined{}, log: &lines{}, audit: &lines{}, ca: newAuthority(t, "os")}
+	ca := newAuthority(t, "os")
+	return startNode(t, identity{
+		ca: ca, listen: "127.0.0.1:0", hostname: "cp-1", domain: "example.org", server: ca.server(t),
+		addresses: []netip.Prefix{netip.MustParsePrefix("10.5.0.2/24"), netip.MustParsePrefix("fd00::2/64")},
+	})
+}
+
+func startNode(t testing.TB, id identity) *node {
+	t.Helper()
+	n := &node{machined: &machined{}, log: &lines{}, audit: &lines{}, ca: id.ca}
 	dir := t.TempDir()
 	n.machineSocket, n.routerSocket = filepath.Join(dir, "m.sock"), filepath.Join(dir, "r.sock")
 	n.stopMachined = n.machined.serve(t, n.machineSocket)
@@ -259,28 +289,47 @@ func newNode(t testing.TB) *node {
 		t.Fatal(err)
 	}
 	certificate := secrets.NewApiCertificate("api")
-	*certificate.TypedSpec() = secrets.ApiCertificateSpec{Server: n.ca.server(t), AcceptedCAs: []*respem.Certificate{{Crt: n.ca.pem}}}
+	*certificate.TypedSpec() = secrets.ApiCertificateSpec{Server: id.server, Client: id.client, AcceptedCAs: []*respem.Certificate{{Crt: n.ca.pem}}}
 	addresses := network.NewNodeAddress("current")
-	addresses.TypedSpec().Addresses = []netip.Prefix{netip.MustParsePrefix("10.5.0.2/24"), netip.MustParsePrefix("fd00::2/64")}
+	addresses.TypedSpec().Addresses = id.addresses
 	hostname := network.NewHostnameStatus("hostname")
-	hostname.TypedSpec().Hostname, hostname.TypedSpec().Domainname = "cp-1", "example.org"
-	for _, err := range []error{n.store.Create(t.Context(), certificate), n.store.Create(t.Context(), addresses), n.store.Create(t.Context(), hostname)} {
-		if err != nil {
+	hostname.TypedSpec().Hostname, hostname.TypedSpec().Domainname = id.hostname, id.domain
+	all := []resource.Resource{certificate, addresses, hostname}
+	for i, spec := range id.members {
+		member := cluster.NewMember(fmt.Sprint("member-", i))
+		*member.TypedSpec() = *spec
+		all = append(all, member)
+	}
+	for _, r := range all {
+		if err := n.store.Create(t.Context(), r); err != nil {
 			t.Fatal(err)
 		}
 	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	n.address = id.listen
+	n.startAPI(t)
+	return n
+}
+
+// startAPI serves at the node's address; with port 0 it gets one.
+func (n *node) startAPI(t testing.TB) {
+	t.Helper()
+	listener, err := net.Listen("tcp", n.address)
 	if err != nil {
 		t.Fatal(err)
 	}
 	n.address = listener.Addr().String()
 	records := audit.New(n.audit)
+	serving := strings.Count(n.log.String(), "msg=serving")
 	n.stopAPI = start(t, func(ctx context.Context) error {
 		defer records.Close()
 		return Serve(ctx, n.logger(), Config{Listener: listener, Store: n.store, Router: n.routerSocket, Audit: records})
 	})
-	n.log.wait(t, "serving")
-	return n
+	eventually(t, func() error {
+		if strings.Count(n.log.String(), "msg=serving") == serving {
+			return errors.New("apid does not serve")
+		}
+		return nil
+	})
 }
 
 func (n *node) logger() *slog.Logger {

@@ -16,6 +16,7 @@ import (
 // keys are one state of the node's certificates: immutable.
 type keys struct {
 	config      *tls.Config
+	client      *tls.Config // for calls to other nodes; nil on a node that does not forward
 	roots       *x509.CertPool
 	maintenance bool // nobody has a client certificate yet
 }
@@ -57,7 +58,26 @@ func newKeys(spec *secrets.ApiCertificateSpec) (*keys, error) {
 	if k.maintenance {
 		k.config.ClientAuth = tls.NoClientCert
 	}
-	return k, nil
+	return k, k.readClient(spec)
+}
+
+// readClient takes the certificate with which the node speaks to others; only
+// control plane nodes have one.
+func (k *keys) readClient(spec *secrets.ApiCertificateSpec) error {
+	if spec.Client == nil || k.maintenance {
+		return nil
+	}
+	pair, err := tls.X509KeyPair(spec.Client.Crt, spec.Client.Key)
+	if err != nil {
+		return fmt.Errorf("client certificate: %w", err)
+	}
+	k.client = &tls.Config{
+		MinVersion:   tls.VersionTLS13,
+		Certificates: []tls.Certificate{pair},
+		NextProtos:   []string{"h2"},
+		RootCAs:      k.roots,
+	}
+	return nil
 }
 
 func (k *keys) verifyConnection(state tls.ConnectionState) error {

@@ -24,7 +24,8 @@ type Record struct {
 	Serial   string   // its serial number, hexadecimal
 	Print    string   // its SHA-256 fingerprint, hexadecimal
 	Roles    []string // that the decision was made with
-	Via      string   // who spoke for the subject, if somebody did
+	Via      string   // the node that spoke for the subject, if one did: name and serial
+	From     string   // address the subject called from, as that node saw it
 	Peer     string   // address
 	Method   string   // full name
 	Nodes    []string // targets as the caller named them
@@ -69,7 +70,7 @@ func (l *Log) Record(r Record) {
 		attrs = append(attrs, slog.Any("nodes", r.Nodes))
 	}
 	if r.Via != "" {
-		attrs = append(attrs, slog.String("via", r.Via))
+		attrs = append(attrs, slog.String("via", r.Via), slog.String("from", r.From))
 	}
 	if r.Reason != "" {
 		attrs = append(attrs, slog.String("reason", r.Reason))

@@ -31,6 +31,17 @@ const (
 	Workers = 4
 )
 
+// Server is who answers a call: a Backend on this node, or another node of
+// Peers.
+type Server interface {
+	// connect waits until there is a connection, and returns it with what is to
+	// be called once after the call. The error is a gRPC status. A server that is
+	// just missing may leave it to the connection to say so.
+	connect(ctx context.Context) (conn *grpc.ClientConn, release func(), err error)
+	// explain says who is missing where gRPC only says that some connection is.
+	explain(conn *grpc.ClientConn, err error) error
+}
+
 // Backend is a gRPC server on a unix socket: dialled at the first call, and
 // again soon after it went away. Many calls share its connection.
 type Backend struct {
@@ -77,31 +88,40 @@ func (b *Backend) dial(ctx context.Context, socket string) (net.Conn, error) {
 	return conn, nil
 }
 
-// await gives a daemon that is just restarting a moment to come back.
+// connect gives a daemon that is just restarting a moment to come back.
+func (b *Backend) connect(ctx context.Context) (*grpc.ClientConn, func(), error) {
+	b.await(ctx)
+	return b.conn, func() {}, nil
+}
+
 func (b *Backend) await(ctx context.Context) {
 	if b.conn.GetState() == connectivity.Ready {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
+	awaitReady(ctx, b.conn)
+}
+
+// awaitReady returns when the connection works or is closed, at the latest
+// with ctx.
+func awaitReady(ctx context.Context, conn *grpc.ClientConn) {
 	for {
-		current := b.conn.GetState()
+		current := conn.GetState()
 		switch current {
 		case connectivity.Ready, connectivity.Shutdown:
 			return
 		case connectivity.Idle:
-			b.conn.Connect()
+			conn.Connect()
 		}
-		if !b.conn.WaitForStateChange(ctx, current) {
+		if !conn.WaitForStateChange(ctx, current) {
 			return
 		}
 	}
 }
 
-// explain says which daemon is missing where gRPC would only say that some
-// connection is.
-func (b *Backend) explain(err error) error {
-	if status.Code(err) != codes.Unavailable || b.conn.GetState() == connectivity.Ready {
+func (b *Backend) explain(conn *grpc.ClientConn, err error) error {
+	if status.Code(err) != codes.Unavailable || conn.GetState() == connectivity.Ready {
 		return err
 	}
 	if dialErr := b.dialErr.Load(); dialErr != nil {

@@ -19,14 +19,18 @@ func (f *frame) free() {
 	f.data = nil
 }
 
-// replace puts other bytes into the frame.
-func (f *frame) replace(data []byte) {
-	f.free()
-	f.data = mem.BufferSlice{mem.SliceBuffer(data)}
+// append adds bytes at the end.
+func (f *frame) append(data []byte) {
+	f.data = append(f.data[:len(f.data):len(f.data)], mem.SliceBuffer(data))
 }
 
-// bytes copies the message.
-func (f *frame) bytes() []byte { return f.data.Materialize() }
+// bytes returns the message in one piece, to be read until free.
+func (f *frame) bytes() []byte {
+	if len(f.data) == 1 {
+		return f.data[0].ReadOnlyData()
+	}
+	return f.data.Materialize()
+}
 
 // Codec passes messages through as bytes. A server that proxies must be made
 // with grpc.ForceServerCodecV2(proxy.Codec()).

@@ -4,8 +4,8 @@
 // common.Metadata, `{repeated X messages = 1}`).
 //
 // It decides nothing: who may call what, and where a call goes, is the
-// caller's affair. A Backend is safe for concurrent use; Serve runs within
-// one handler.
+// caller's affair. A Backend and Peers are safe for concurrent use; Serve runs
+// within one handler.
 package proxy
 
 import (
@@ -21,9 +21,9 @@ import (
 
 // Target is one server of a call.
 type Target struct {
-	Name    string   // the node as the caller named it; used by merged calls
-	Backend *Backend // nil when Err says why there is none
-	Err     error    // a gRPC status
+	Name   string // the node as the caller named it; used by merged calls
+	Server Server // nil when Err says why there is none
+	Err    error  // a gRPC status
 }
 
 // Call is what Serve passes on.
@@ -47,17 +47,18 @@ func Serve(stream grpc.ServerStream, call *Call) error {
 	}
 	ctx, cancel := context.WithCancel(metadata.NewOutgoingContext(stream.Context(), call.Metadata))
 	defer cancel()
-	if len(call.Targets) > 1 {
+	if call.Merged {
 		if call.Unary {
 			return unaryMany(ctx, stream, call)
 		}
 		return streamMany(ctx, cancel, stream, call)
 	}
-	target := call.Targets[0]
-	if target.Err != nil {
-		return target.Err
+	if len(call.Targets) > 1 {
+		return status.Errorf(codes.Internal, "a call that is not merged has %d targets", len(call.Targets))
 	}
-	target.Backend.await(ctx)
+	if err := call.Targets[0].Err; err != nil {
+		return err
+	}
 	if call.Unary {
 		return unaryOne(ctx, stream, call)
 	}
@@ -65,17 +66,16 @@ func Serve(stream grpc.ServerStream, call *Call) error {
 }
 
 func unaryOne(ctx context.Context, stream grpc.ServerStream, call *Call) error {
-	target := call.Targets[0]
 	var in, out frame
 	if err := receive(stream, &in); err != nil {
 		return err
 	}
 	defer in.free()
 	var header, trailer metadata.MD
-	err := target.Backend.conn.Invoke(ctx, call.Method, &in, &out, grpc.Header(&header), grpc.Trailer(&trailer))
+	err := invoke(ctx, call.Targets[0], call.Method, &in, &out, grpc.Header(&header), grpc.Trailer(&trailer))
 	setTrailer(stream, trailer)
 	if err != nil {
-		return target.Backend.explain(err)
+		return err
 	}
 	defer out.free()
 	if header = passed(header); len(header) > 0 {
@@ -83,15 +83,58 @@ func unaryOne(ctx context.Context, stream grpc.ServerStream, call *Call) error {
 			return err
 		}
 	}
-	if call.Merged {
-		data, err := StampList(out.bytes(), target.Name)
-		if err != nil {
-			return status.Errorf(codes.Internal, "mark the answer of %s: %v", target.Name, err)
-		}
-		out.replace(data)
-	}
 	return stream.SendMsg(&out)
 }
+
+// invoke makes a unary call. A connection that broke before the call was sent
+// is replaced once.
+func invoke(ctx context.Context, target Target, method string, in, out *frame, opts ...grpc.CallOption) error {
+	for attempt := 1; ; attempt++ {
+		conn, release, err := target.Server.connect(ctx)
+		if err != nil {
+			return err
+		}
+		err = conn.Invoke(ctx, method, in, out, opts...)
+		if err != nil && (attempt > 1 || !unsent(err)) {
+			err = target.Server.explain(conn, err)
+		}
+		release()
+		if err == nil || attempt > 1 || !unsent(err) {
+			return err
+		}
+	}
+}
+
+// open begins a stream; release is to be called when it is over. A connection
+// that broke before is replaced once.
+func open(ctx context.Context, target Target, method string) (down *downstream, err error) {
+	for attempt := 1; ; attempt++ {
+		conn, release, err := target.Server.connect(ctx)
+		if err != nil {
+			return nil, err
+		}
+		stream, err := conn.NewStream(ctx, bidi, method)
+		if err == nil {
+			return &downstream{ClientStream: stream, server: target.Server, conn: conn, release: release}, nil
+		}
+		if attempt > 1 || !unsent(err) {
+			err = target.Server.explain(conn, err)
+			release()
+			return nil, err
+		}
+		release()
+	}
+}
+
+// downstream is a stream to a server.
+type downstream struct {
+	grpc.ClientStream
+	server  Server
+	conn    *grpc.ClientConn
+	release func()
+}
+
+func (d *downstream) explain(err error) error { return d.server.explain(d.conn, err) }
 
 // receive reads the one message of a unary call.
 func receive(stream grpc.ServerStream, in *frame) error {
@@ -104,17 +147,13 @@ func receive(stream grpc.ServerStream, in *frame) error {
 }
 
 func streamOne(ctx context.Context, cancel context.CancelFunc, stream grpc.ServerStream, call *Call) error {
-	target := call.Targets[0]
-	down, err := target.Backend.conn.NewStream(ctx, bidi, call.Method)
+	down, err := open(ctx, call.Targets[0], call.Method)
 	if err != nil {
-		return target.Backend.explain(err)
+		return err
 	}
+	defer down.release()
 	upstream := feed(cancel, stream, down)
-	var name string
-	if call.Merged {
-		name = target.Name
-	}
-	err = drain(stream, down, name)
+	err = drain(stream, down, "")
 	setTrailer(stream, down.Trailer())
 	if err == nil {
 		return nil
@@ -122,7 +161,7 @@ func streamOne(ctx context.Context, cancel context.CancelFunc, stream grpc.Serve
 	if cause := upstream.get(); cause != nil { // our caller broke off: that is the reason
 		return cause
 	}
-	return target.Backend.explain(err)
+	return down.explain(err)
 }
 
 // drain sends what the server streams to our caller until it ends; a name
@@ -134,6 +173,10 @@ func drain(stream grpc.ServerStream, down grpc.ClientStream, name string) error 
 			return err
 		}
 	}
+	var mark []byte
+	if name != "" {
+		mark = hostField(name)
+	}
 	for {
 		var f frame
 		if err := down.RecvMsg(&f); errors.Is(err, io.EOF) {
@@ -141,8 +184,8 @@ func drain(stream grpc.ServerStream, down grpc.ClientStream, name string) error 
 		} else if err != nil {
 			return err
 		}
-		if name != "" {
-			f.replace(StampItem(f.bytes(), name))
+		if mark != nil {
+			f.append(mark)
 		}
 		err := stream.SendMsg(&f)
 		f.free()
@@ -164,30 +207,25 @@ func (c cause) get() error {
 	}
 }
 
-// feed sends what our caller streams to the servers. Its goroutine ends with
+// feed sends what our caller streams to the server. Its goroutine ends with
 // the caller's stream, at the latest right after the handler returned: gRPC
 // offers no way to interrupt RecvMsg before.
-func feed(cancel context.CancelFunc, stream grpc.ServerStream, down ...grpc.ClientStream) cause {
+func feed(cancel context.CancelFunc, stream grpc.ServerStream, down grpc.ClientStream) cause {
 	c := cause{ch: make(chan error, 1)}
 	go func() {
 		for {
 			var f frame
 			if err := stream.RecvMsg(&f); errors.Is(err, io.EOF) {
-				for _, d := range down {
-					_ = d.CloseSend() // its error shows where answers are read
-				}
+				_ = down.CloseSend() // its error shows where answers are read
 				return
 			} else if err != nil {
 				c.ch <- err
 				cancel()
 				return
 			}
-			alive := false
-			for _, d := range down {
-				alive = d.SendMsg(&f) == nil || alive // an error shows where answers are read
-			}
+			err := down.SendMsg(&f)
 			f.free()
-			if !alive {
+			if err != nil { // it shows where answers are read
 				return
 			}
 		}

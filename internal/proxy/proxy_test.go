@@ -124,7 +124,7 @@ func TestBothWays(t *testing.T) {
 	t.Cleanup(func() { backend.Close() })
 	between := grpc.NewServer(grpc.ForceServerCodecV2(Codec()), grpc.UnknownServiceHandler(func(_ any, stream grpc.ServerStream) error {
 		method, _ := grpc.MethodFromServerStream(stream)
-		return Serve(stream, &Call{Method: method, Targets: []Target{{Backend: backend}}, Metadata: Forwardable(stream.Context())})
+		return Serve(stream, &Call{Method: method, Targets: []Target{{Server: backend}}, Metadata: Forwardable(stream.Context())})
 	}))
 	listen(t, between, filepath.Join(dir, "proxy"))
 	conn, err := grpc.NewClient("unix:"+filepath.Join(dir, "proxy"), grpc.WithTransportCredentials(insecure.NewCredentials()))

@@ -18,12 +18,6 @@ const (
 	statusMessage  = 2
 )
 
-// StampItem sets metadata.hostname of one item. It appends: a decoder merges
-// an embedded message that comes twice, the later value wins.
-func StampItem(item []byte, name string) []byte {
-	return append(item, hostField(name)...)
-}
-
 // StampList sets metadata.hostname of every item of a list; an empty list
 // gets one item, so that the node that answered shows.
 func StampList(list []byte, name string) ([]byte, error) {
@@ -59,6 +53,8 @@ func listOf(item []byte) []byte {
 	return protowire.AppendBytes(protowire.AppendTag(nil, listMessages, protowire.BytesType), item)
 }
 
+// hostField, appended to an item, sets its metadata.hostname: a decoder merges
+// an embedded message that comes twice, the later value wins.
 func hostField(name string) []byte { return metadataField(text(metadataHost, name)) }
 
 func metadataField(content []byte) []byte {

@@ -130,7 +130,7 @@ func (r *router) handle(_ any, stream grpc.ServerStream) error {
 	known, ok := authz.Lookup(method)
 	return proxy.Serve(stream, &proxy.Call{
 		Method: method, Unary: ok && !known.Stream,
-		Targets:  []proxy.Target{{Backend: backend}},
+		Targets:  []proxy.Target{{Server: backend}},
 		Metadata: proxy.Forwardable(stream.Context()),
 	})
 }

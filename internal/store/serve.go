@@ -39,7 +39,7 @@ type view struct {
 // views are the rights of the daemons by the user id that the kernel reports.
 // Root is machined itself and may do everything; everybody else, nothing.
 var views = map[uint32]view{
-	layout.APIUID:   {reads: []resource.Type{secrets.ApiCertificateType, network.NodeAddressType, network.HostnameStatusType}},
+	layout.APIUID:   {reads: []resource.Type{secrets.ApiCertificateType, network.NodeAddressType, network.HostnameStatusType, cluster.MemberType}},
 	layout.TrustUID: {reads: []resource.Type{secrets.TrustdCertificateType, network.NodeAddressType}},
 	layout.NetworkUID: {
 		reads: []resource.Type{

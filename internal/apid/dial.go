@@ -1,0 +1,147 @@
+package apid
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// stagger is how long one address of a node is tried before the next one
+	// is, beside it.
+	stagger = 200 * time.Millisecond
+	// maxHandshakes bounds the work and the memory of meeting a fleet at once.
+	maxHandshakes = 32
+	// handshakeShare is how long a handshake counts as one that works: a node
+	// that is silent then is waited for beside the others.
+	handshakeShare = 250 * time.Millisecond
+	// unheard is how long what was sent may stay without the other kernel's
+	// acknowledgement before the connection counts as broken.
+	unheard = 5 * time.Second
+)
+
+// dialer reaches other nodes with the node's certificates of the moment.
+type dialer struct {
+	ring  *keyring
+	slots chan struct{}
+}
+
+func newDialer(ring *keyring) *dialer {
+	return &dialer{ring: ring, slots: make(chan struct{}, maxHandshakes)}
+}
+
+// dial connects to the first of the addresses where a node proves, by a
+// certificate of an accepted CA, to be of that name or address.
+func (d *dialer) dial(ctx context.Context, name string, addresses []string) (net.Conn, error) {
+	k := d.ring.now.Load()
+	if k == nil || k.client == nil {
+		return nil, errors.New("this node has no certificate to speak to others")
+	}
+	if len(addresses) == 1 {
+		return d.try(ctx, k, name, addresses[0])
+	}
+	return race(ctx, addresses, func(ctx context.Context, address string) (net.Conn, error) {
+		return d.try(ctx, k, name, address)
+	})
+}
+
+func (d *dialer) try(ctx context.Context, k *keys, name, address string) (net.Conn, error) {
+	tcp := net.Dialer{KeepAlive: -1, Control: giveUpUnheard} // HTTP/2 has its own pings
+	raw, err := tcp.DialContext(ctx, "tcp", address)
+	if err != nil {
+		return nil, err
+	}
+	config := k.client.Clone()
+	config.ServerName = name
+	conn := tls.Client(raw, config)
+	release, err := d.slot(ctx)
+	if err == nil {
+		err = conn.HandshakeContext(ctx)
+		release()
+	}
+	if err == nil && conn.ConnectionState().NegotiatedProtocol != "h2" {
+		err = errors.New("it does not speak HTTP/2")
+	}
+	if err != nil {
+		raw.Close()
+		return nil, fmt.Errorf("TLS with %s: %w", address, err)
+	}
+	return conn, nil
+}
+
+// slot admits a handshake to those that work at the same time.
+func (d *dialer) slot(ctx context.Context) (release func(), err error) {
+	select {
+	case d.slots <- struct{}{}:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	free := sync.OnceFunc(func() { <-d.slots })
+	timer := time.AfterFunc(handshakeShare, free)
+	return func() { timer.Stop(); free() }, nil
+}
+
+// giveUpUnheard sets TCP_USER_TIMEOUT (tcp(7)): a node whose network is gone
+// fails calls within seconds, not minutes.
+func giveUpUnheard(_, _ string, raw syscall.RawConn) error {
+	var err error
+	if e := raw.Control(func(fd uintptr) {
+		err = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(unheard.Milliseconds()))
+	}); e != nil {
+		return e
+	}
+	return err
+}
+
+// race tries the addresses one after the other, each beside those that have
+// not ended, and returns the first connection; it waits for all attempts.
+func race(ctx context.Context, addresses []string, try func(context.Context, string) (net.Conn, error)) (net.Conn, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	var (
+		wg     sync.WaitGroup
+		mu     sync.Mutex // guards winner and failed
+		winner net.Conn
+		failed []error
+	)
+	for _, address := range addresses {
+		ended := make(chan struct{})
+		wg.Go(func() {
+			defer close(ended)
+			conn, err := try(ctx, address)
+			mu.Lock()
+			defer mu.Unlock()
+			switch {
+			case err != nil:
+				failed = append(failed, err)
+			case winner != nil:
+				conn.Close()
+			default:
+				winner = conn
+				cancel()
+			}
+		})
+		timer := time.NewTimer(stagger)
+		select {
+		case <-ended:
+		case <-timer.C:
+		case <-ctx.Done():
+		}
+		timer.Stop()
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	wg.Wait()
+	cancel()
+	if winner != nil {
+		return winner, nil
+	}
+	return nil, errors.Join(failed...)
+}
