@@ -27,8 +27,10 @@ func early(ctx context.Context) (context.Context, context.CancelFunc) {
 }
 
 // late says in words that a server gave no answer in time; other errors stay.
+// The server knows the deadline too and may be the first to say so.
 func late(ctx context.Context, err error) error {
-	if status.Code(err) == codes.DeadlineExceeded && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+	deadline, ok := ctx.Deadline()
+	if ok && status.Code(err) == codes.DeadlineExceeded && time.Until(deadline) < 100*time.Millisecond {
 		return status.Error(codes.DeadlineExceeded, "no answer within the caller's deadline")
 	}
 	return err
