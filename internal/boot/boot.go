@@ -22,6 +22,7 @@ import (
 	"talos/internal/linux/mount"
 	"talos/internal/power"
 	"talos/internal/sequence"
+	"talos/internal/wipe"
 )
 
 // Node is what the phases find out.
@@ -64,12 +65,23 @@ func (n *Node) Phases() []sequence.Phase {
 		}},
 		{Name: "loopback", Deadline: deadline, Steps: []sequence.Step{step("up", loopbackUp)}},
 		{Name: "root of services", Deadline: deadline, Steps: []sequence.Step{step("bind", bindRoot)}},
+		// A reset that was cut short is finished before anything reads there.
+		{Name: "pending wipe", Deadline: 2 * time.Minute, Steps: []sequence.Step{{Name: "wipe", Optional: true, Run: n.finishWipe}}},
 		{Name: "persistent folders", Deadline: deadline, Steps: []sequence.Step{
 			step("state", n.prepareState),
 			step("ephemeral", prepareEphemeral),
 			step("folders", prepareFolders),
 		}},
 	}
+}
+
+// finishWipe empties what a reset has promised to.
+func (n *Node) finishWipe(ctx context.Context) error {
+	w := wipe.New()
+	if pending, err := w.Pending(); err == nil && len(pending) > 0 {
+		n.Log.Info("finishing the wipe of a reset", "what", pending)
+	}
+	return w.Run(ctx)
 }
 
 // mountKernel mounts what the kernel offers, where nobody has.

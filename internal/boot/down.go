@@ -76,6 +76,24 @@ func Unmount(context.Context) error {
 	return errors.Join(errs...)
 }
 
+// UnmountInner takes away what is mounted below the persistent folders, but not
+// these, so that they can be emptied.
+func UnmountInner(context.Context) error {
+	var errs []error
+	for _, dir := range persistent {
+		all, err := mount.Below(dir)
+		if err != nil {
+			return err
+		}
+		for _, m := range all {
+			if m.Mountpoint != dir {
+				errs = append(errs, mount.Detach(m.Mountpoint))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
 // unmountable says whether a mount is on EPHEMERAL, its bind elsewhere, or was
 // made by the container runtime.
 func unmountable(path string) bool {

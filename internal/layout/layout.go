@@ -19,6 +19,7 @@ const (
 	ConfigFile         = StateDir + "/config.yaml"
 	PlatformConfigFile = PlatformDir + "/config.yaml"
 	PowerFile          = MetaDir + "/power" // "reboot" or "poweroff": what the node asked of the supervisor
+	WipeFile           = MetaDir + "/wipe"  // labels of what a reset has begun to empty
 
 	EtcdDataDir     = "/var/lib/etcd"
 	KubernetesDir   = "/etc/kubernetes" // tmpfs bound over the image's empty folder
