@@ -21,8 +21,10 @@ import (
 	"golang.org/x/sys/unix"
 
 	"talos/internal/configstore/active"
+	"talos/internal/kube/api"
 	"talos/internal/kube/controlplane"
 	"talos/internal/kube/csr"
+	"talos/internal/kube/drain"
 	"talos/internal/kube/kubelet"
 	"talos/internal/kube/lease"
 	"talos/internal/kube/localapi"
@@ -31,11 +33,15 @@ import (
 	"talos/internal/layout"
 	"talos/internal/linux/caps"
 	"talos/internal/reconcile"
+	"talos/internal/resources/k8s"
 	"talos/internal/resources/secrets"
 	"talos/internal/service"
 )
 
-var errNoConfig = errors.New("there is no machine configuration")
+var (
+	errNoConfig  = errors.New("there is no machine configuration")
+	errNotJoined = errors.New("this node has not joined Kubernetes yet")
+)
 
 // Services restarts services; *service.Supervisor does.
 type Services interface {
@@ -52,13 +58,15 @@ type Options struct {
 	// Pull, if set, fetches an image into the containerd of Kubernetes, so that
 	// pods find theirs when they start.
 	Pull func(ctx context.Context, image string) error
+	// Boot tells this run of the node from others.
+	Boot string
 }
 
 // Controllers are all controllers of Kubernetes on this node.
 func Controllers(o Options) []controller.Controller {
 	all := []controller.Controller{localapi.Controller(o.Log), csr.Controller(o.Log), lease.Controller(o.Log, time.Now())}
 	all = append(all, controlplane.Controllers(controlplane.Options{Log: o.Log, Root: o.Root, LocalServer: localServer})...)
-	all = append(all, node.Controllers(node.Options{Log: o.Log, Kubeconfig: kubeconfig})...)
+	all = append(all, node.Controllers(node.Options{Log: o.Log, Kubeconfig: kubeconfig, Boot: o.Boot})...)
 	all = append(all, kubelet.Controllers(kubelet.Options{Log: o.Log, Surroundings: surroundings(), ProjectQuota: projectQuota, Restart: o.Services.Restart})...)
 	all = append(all, manifest.Controllers(o.Log)...)
 	if o.Pull != nil {
@@ -76,6 +84,25 @@ func KubeletService(st state.State) service.Definition {
 		}
 		return localapi.Address(cfg), nil
 	})
+}
+
+// Drainer takes this node out of Kubernetes's service and back.
+func Drainer(st state.State, boot string) *drain.Node {
+	return &drain.Node{Boot: boot, Connect: func(ctx context.Context) (*api.Client, string, error) {
+		name, err := reconcile.Get[*k8s.Nodename](ctx, st, node.NameID)
+		if err != nil {
+			return nil, "", err
+		}
+		access, err := kubeconfig(ctx, st)
+		if err != nil {
+			return nil, "", err
+		}
+		if name == nil || len(access) == 0 {
+			return nil, "", errNotJoined
+		}
+		client, err := api.New(access)
+		return client, name.TypedSpec().Nodename, err
+	}}
 }
 
 // surroundings looks at where we run.

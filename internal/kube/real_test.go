@@ -84,6 +84,7 @@ func TestRealControlPlane(t *testing.T) {
 	t.Run("podSecurity", w.podSecurity)
 	t.Run("components", w.components)
 	t.Run("node", w.node)
+	t.Run("drain", w.drain)
 	t.Run("servingCertificate", w.servingCertificate)
 	t.Run("editsStay", w.editsStay)
 }
@@ -170,7 +171,7 @@ func newWorld(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelInfo}))
-	for _, c := range append(secrets.Controllers(secrets.Options{Log: log}), Controllers(Options{Log: log, Root: root, Services: noServices{}})...) {
+	for _, c := range append(secrets.Controllers(secrets.Options{Log: log}), Controllers(Options{Log: log, Root: root, Services: noServices{}, Boot: "now"})...) {
 		if err := rt.RegisterController(c); err != nil {
 			t.Fatal(err)
 		}

@@ -2,8 +2,8 @@
 // the labels, annotations and taints that the configuration gives it, and what
 // the API says about it and its static pods.
 //
-// It owns the keys listed in its ownership annotations and leaves every other
-// key of the Node alone. Decisions are pure; the controllers are run by the
+// It owns the keys listed in its ownership annotations, takes back the cordon of
+// package drain after a start, and leaves every other key of the Node alone. Decisions are pure; the controllers are run by the
 // store's runtime.
 package node
 
@@ -44,6 +44,9 @@ type Options struct {
 	Log *slog.Logger
 	// Kubeconfig is how this node reaches the API; nil: not yet.
 	Kubeconfig func(ctx context.Context, r controller.Reader) ([]byte, error)
+	// Boot tells this run of the node from others: a cordon that an earlier one
+	// made is taken back once the kubelet runs.
+	Boot string
 }
 
 // Controllers are the controllers of this package.

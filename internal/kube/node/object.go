@@ -20,6 +20,7 @@ import (
 
 	"talos/internal/configstore/active"
 	"talos/internal/kube/api"
+	"talos/internal/kube/drain"
 	"talos/internal/reconcile"
 	"talos/internal/resources/k8s"
 	"talos/internal/resources/secrets"
@@ -29,6 +30,9 @@ var (
 	nodes = schema.GroupVersionResource{Version: "v1", Resource: "nodes"}
 	pods  = schema.GroupVersionResource{Version: "v1", Resource: "pods"}
 )
+
+// kubeletID is package kubelet's ID, which imports this one.
+const kubeletID = resource.ID("kubelet")
 
 // seen is what a watch has told; the watch writes it, the controller reads it.
 type seen struct {
@@ -145,6 +149,9 @@ func newObjectController(o Options) controller.Controller {
 			if err := writeStatus(ctx, r, obj); err != nil {
 				return err
 			}
+			if err := uncordon(ctx, r, client, obj, o.Boot, log); err != nil {
+				return err
+			}
 			return apply(ctx, r, client, obj, log)
 		},
 	}
@@ -175,6 +182,35 @@ func status(obj *unstructured.Unstructured) k8s.NodeStatusSpec {
 	return spec
 }
 
+// uncordon takes back the cordon of an earlier boot when pods can run again.
+func uncordon(ctx context.Context, r controller.Reader, client *api.Client, obj *unstructured.Unstructured, boot string, log *slog.Logger) error {
+	patch := drain.UncordonPatch(obj, boot)
+	if patch == nil {
+		return nil
+	}
+	running, err := reconcile.Get[*k8s.KubeletStatus](ctx, r, kubeletID)
+	if err != nil || running == nil {
+		return err
+	}
+	if err := patchNode(ctx, client, obj, patch); err != nil {
+		return err
+	}
+	log.Info("node uncordoned: it had cordoned itself before it went down")
+	return nil
+}
+
+func patchNode(ctx context.Context, client *api.Client, obj *unstructured.Unstructured, patch map[string]any) error {
+	data, err := json.Marshal(patch)
+	if err != nil {
+		return fmt.Errorf("encode patch of node %s: %w", obj.GetName(), err)
+	}
+	_, err = client.Resource(nodes).Patch(ctx, obj.GetName(), types.MergePatchType, data, metav1.PatchOptions{FieldManager: "talos"})
+	if err != nil {
+		return fmt.Errorf("patch node %s: %w", obj.GetName(), err)
+	}
+	return nil
+}
+
 func apply(ctx context.Context, r controller.Reader, client *api.Client, obj *unstructured.Unstructured, log *slog.Logger) error {
 	cfg, err := active.Config(ctx, r)
 	if err != nil || cfg == nil {
@@ -188,15 +224,10 @@ func apply(ctx context.Context, r controller.Reader, client *api.Client, obj *un
 	if patch == nil {
 		return nil
 	}
-	data, err := json.Marshal(patch)
-	if err != nil {
-		return fmt.Errorf("encode patch of node %s: %w", obj.GetName(), err)
+	if err := patchNode(ctx, client, obj, patch); err != nil {
+		return err
 	}
-	_, err = client.Resource(nodes).Patch(ctx, obj.GetName(), types.MergePatchType, data, metav1.PatchOptions{FieldManager: "talos"})
-	if err != nil {
-		return fmt.Errorf("patch node %s: %w", obj.GetName(), err)
-	}
-	log.Debug("node patched", "patch", string(data))
+	log.Debug("node patched", "patch", patch)
 	return nil
 }
 
