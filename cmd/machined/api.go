@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/cosi-project/runtime/api/v1alpha1"
 	"github.com/cosi-project/runtime/pkg/controller"
@@ -29,6 +30,9 @@ import (
 	"talos/internal/status"
 	"talos/internal/store"
 )
+
+// lastWords is how long callers may still be answered when the node goes down.
+const lastWords = 200 * time.Millisecond
 
 // maxMessage bounds what a caller may send, a configuration at the most.
 const maxMessage = 32 << 20
@@ -62,6 +66,12 @@ func (n *node) serveAPI(ctx context.Context, st state.State, rt *runtime.Runtime
 	}
 	stop := context.AfterFunc(ctx, srv.Stop)
 	defer stop()
+	n.sequence.OnEvent(func(e sequence.Event) {
+		// Those who follow something would keep routerd and apid from ending.
+		if e.Phase == sequence.StopServices && e.Step == "" && !e.Done {
+			go door.Stop(srv, lastWords)
+		}
+	})
 	return srv.Serve(listener)
 }
 
@@ -95,19 +105,41 @@ func (n *node) publish(events *machine.Events, keeper *status.Machine) {
 		events.Publish(&machineapi.ServiceStateEvent{Service: id, Message: e.Message, Action: action(e.State)}, "")
 	})
 	n.sequence.OnEvent(func(e sequence.Event) {
-		switch e.Sequence {
-		case "reboot":
-			keeper.SetStage(runtimeres.StageRebooting)
-		case "shutdown":
-			keeper.SetStage(runtimeres.StageShuttingDown)
+		if stage := n.stage(); stage != keeper.Stage() {
+			keeper.SetStage(stage)
 		}
-		events.Publish(sequenceEvent(e), "")
+		events.Publish(sequenceEvent(e), e.Actor)
 	})
 }
 
-// sequenceEvent is the beginning or the end of a sequence or of its phase.
+// stage is the machine's by the sequence that is under way. One that has ended
+// and left the node up leads back to the beginning, from where readiness decides.
+func (n *node) stage() runtimeres.MachineStage {
+	switch n.sequence.Current() {
+	case sequence.Reboot:
+		return runtimeres.StageRebooting
+	case sequence.Shutdown:
+		return runtimeres.StageShuttingDown
+	case sequence.Reset:
+		return runtimeres.StageResetting
+	}
+	return runtimeres.StageBooting
+}
+
+// sequenceEvent is the beginning, the news or the end of a sequence, of its
+// phase, or of a step of that.
 func sequenceEvent(e sequence.Event) proto.Message {
-	if e.Phase != "" {
+	switch {
+	case e.Step != "":
+		out := &machineapi.TaskEvent{Task: e.Step, Action: machineapi.TaskEvent_START, Message: e.Message}
+		if e.Done {
+			out.Action = machineapi.TaskEvent_STOP
+		}
+		if e.Err != nil {
+			out.Message = e.Err.Error()
+		}
+		return out
+	case e.Phase != "":
 		action := machineapi.PhaseEvent_START
 		if e.Done {
 			action = machineapi.PhaseEvent_STOP

@@ -7,6 +7,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
 	"log/slog"
 	"os"
@@ -19,6 +20,7 @@ import (
 	"talos/api/machine"
 	"talos/internal/boot"
 	"talos/internal/containers"
+	"talos/internal/etcd"
 	"talos/internal/layout"
 	"talos/internal/linux/caps"
 	"talos/internal/linux/reap"
@@ -43,7 +45,7 @@ func main() {
 	deafen()
 	out := newOutput()
 	log := slog.New(slog.NewTextHandler(out, nil))
-	n := &node{log: log, out: out}
+	n := &node{log: log, out: out, id: rand.Text()}
 	err := n.protectedRun()
 	log.Error("machined can't go on, the node reboots", "err", err)
 	n.reboot()
@@ -68,7 +70,9 @@ type node struct {
 	logs     *logs.Manager
 	services *service.Supervisor
 	pods     *containers.Client
+	member   *etcd.Member
 	sequence *sequence.Controller // nil until services can run
+	id       string               // tells this run of the node from others
 }
 
 // protectedRun turns a panic into an error: the one way down.
@@ -95,10 +99,8 @@ func (n *node) run(ctx context.Context) error {
 	}
 	n.services = service.New(n.log, st, n.logs)
 	n.pods = containers.New()
-	n.sequence = sequence.New(sequence.Options{
-		Log: n.log, Services: n.services, Pods: n.pods, PowerFile: layout.PowerFile,
-		KillAll: boot.KillAll, Unmount: boot.Unmount, Sync: boot.Sync, Down: power.Down,
-	})
+	n.member = etcd.New(st, n.log, n.services)
+	n.sequence = n.wayDown(st)
 	tasks := &group{ctx: ctx, log: n.log}
 	if err := n.wire(ctx, st, tasks); err != nil {
 		return err
@@ -107,7 +109,7 @@ func (n *node) run(ctx context.Context) error {
 	for {
 		switch sig := <-signals; sig {
 		case unix.SIGTERM:
-			_, err = n.sequence.Shutdown(ctx, false)
+			_, err = n.sequence.Begin(ctx, sequence.Request{Kind: sequence.Shutdown})
 		case unix.SIGINT: // Ctrl-Alt-Del
 			_, err = n.sequence.Reboot(ctx, machine.RebootRequest_DEFAULT)
 		}

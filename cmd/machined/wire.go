@@ -43,7 +43,7 @@ func (n *node) wire(ctx context.Context, st state.State, tasks *group) error {
 		return err
 	})
 	keeper := status.New()
-	member := etcd.New(st, n.log, n.services)
+	member := n.member
 	events := machine.NewEvents()
 	n.publish(events, keeper)
 	rt, err := n.controllers(st, keeper, member)
@@ -91,7 +91,7 @@ func (n *node) controllers(st state.State, keeper *status.Machine, member *etcd.
 		custom.Controllers(n.log, restartCRI),
 		send.Controllers(n.log, n.logs),
 		member.Controllers(),
-		kube.Controllers(kube.Options{Log: n.log, Services: n.services, Pull: n.pull}),
+		kube.Controllers(kube.Options{Log: n.log, Services: n.services, Pull: n.pull, Boot: n.id}),
 	} {
 		for _, c := range family {
 			if err := rt.RegisterController(c); err != nil {

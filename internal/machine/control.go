@@ -53,24 +53,6 @@ func (s *Server) Bootstrap(ctx context.Context, req *machine.BootstrapRequest) (
 	return &machine.BootstrapResponse{Messages: []*machine.Bootstrap{{}}}, nil
 }
 
-// Reboot stops everything and starts the machine again.
-func (s *Server) Reboot(ctx context.Context, req *machine.RebootRequest) (*machine.RebootResponse, error) {
-	actor, err := s.Power.Reboot(ctx, req.GetMode())
-	if err != nil {
-		return nil, err
-	}
-	return &machine.RebootResponse{Messages: []*machine.Reboot{{ActorId: actor}}}, nil
-}
-
-// Shutdown stops everything and turns the machine off.
-func (s *Server) Shutdown(ctx context.Context, req *machine.ShutdownRequest) (*machine.ShutdownResponse, error) {
-	actor, err := s.Power.Shutdown(ctx, req.GetForce())
-	if err != nil {
-		return nil, err
-	}
-	return &machine.ShutdownResponse{Messages: []*machine.Shutdown{{ActorId: actor}}}, nil
-}
-
 // Kubeconfig streams a gzipped tar with the administrator's kubeconfig.
 func (s *Server) Kubeconfig(_ *emptypb.Empty, stream grpc.ServerStreamingServer[common.Data]) error {
 	res, err := safe.StateGetByID[*secrets.KubernetesSecrets](stream.Context(), s.State, "k8s-secrets")

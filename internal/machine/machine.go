@@ -25,6 +25,7 @@ import (
 	"talos/internal/configstore"
 	"talos/internal/containers"
 	"talos/internal/etcd"
+	"talos/internal/sequence"
 	"talos/internal/service"
 	"talos/internal/version"
 )
@@ -44,11 +45,10 @@ type Logs interface {
 	Reader(ctx context.Context, id string, follow bool, tail int) (io.ReadCloser, error)
 }
 
-// Power restarts the machine or turns it off, in an orderly way. Both return
-// when the sequence has begun, with the id that its events carry.
+// Power takes the machine down, in an orderly way. Begin returns when the
+// sequence has begun, with the id that its events carry.
 type Power interface {
-	Reboot(ctx context.Context, mode machine.RebootRequest_Mode) (actor string, err error)
-	Shutdown(ctx context.Context, force bool) (actor string, err error)
+	Begin(ctx context.Context, r sequence.Request) (actor string, err error)
 }
 
 // Options are what the API needs of the rest of machined.

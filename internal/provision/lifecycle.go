@@ -233,7 +233,7 @@ func (c *Cluster) askShutdown(ctx context.Context, n Node) error {
 		return err
 	}
 	defer api.Close()
-	_, err = api.Machine.Shutdown(ctx, &machine.ShutdownRequest{Force: true})
+	_, err = api.Machine.Shutdown(ctx, &machine.ShutdownRequest{Force: true, ForceQuorumLoss: c.Name})
 	return err
 }
 

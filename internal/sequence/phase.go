@@ -2,8 +2,9 @@
 // it runs them, with a deadline each and one for all, and it knows the phases
 // that take a running node down.
 //
-// What the phases of a boot do is package boot's. A Controller is safe for
-// concurrent use; of several who ask for an end the first decides.
+// What the phases of a boot do is package boot's; cordon and drain, etcd and the
+// wipe are others' too, behind interfaces. A Controller is safe for concurrent
+// use: one sequence at a time, and a stronger one may take over a weaker one.
 package sequence
 
 import (
@@ -20,7 +21,9 @@ import (
 type Phase struct {
 	Name  string
 	Steps []Step
-	// Deadline is how long the phase may take; zero: as long as the sequence.
+	// Deadline is how long the phase may take; zero: as long as the sequence. In
+	// a sequence with less time than all its phases together it is shortened in
+	// the same measure, so that none takes the time of those after it.
 	Deadline time.Duration
 }
 
@@ -32,26 +35,35 @@ type Step struct {
 	Run      func(ctx context.Context) error
 }
 
-// Event tells of a phase: that it began (Done false), or how it ended.
+// Event tells of a sequence, of a phase of it, or of a step of that: that it
+// began (Done false), what it does just now (Message), or how it ended.
 type Event struct {
+	Actor    string // the id that the caller who began the sequence was given
 	Sequence string
-	Phase    string
+	Phase    string // "" for the sequence as a whole
+	Step     string // "" for the phase as a whole
+	Message  string
 	Done     bool
 	Err      error
 	Took     time.Duration
 }
 
-// Run runs phases in order, up to the first of which a required step fails. A
-// step that is not back when time is up is left behind and counts as failed.
+// Run runs phases in order, up to the first of which a required step fails, or
+// until ctx is over. A step that is not back when time is up is left behind and
+// counts as failed.
 func Run(ctx context.Context, log *slog.Logger, name string, phases []Phase, tell func(Event)) error {
 	if tell == nil {
 		tell = func(Event) {}
 	}
 	began := time.Now()
-	for _, p := range phases {
+	for i, p := range phases {
+		if err := ctx.Err(); err != nil {
+			return fmt.Errorf("%s: %s not begun: %w", name, p.Name, err)
+		}
 		tell(Event{Sequence: name, Phase: p.Name})
 		start := time.Now()
-		err := p.run(ctx, log, name)
+		p.Deadline = share(ctx, phases[i:])
+		err := p.run(ctx, log, name, tell)
 		took := time.Since(start)
 		tell(Event{Sequence: name, Phase: p.Name, Done: true, Err: err, Took: took})
 		if err != nil {
@@ -63,7 +75,24 @@ func Run(ctx context.Context, log *slog.Logger, name string, phases []Phase, tel
 	return nil
 }
 
-func (p Phase) run(ctx context.Context, log *slog.Logger, sequence string) error {
+// share is how long the first of the phases that are left may take.
+func share(ctx context.Context, left []Phase) time.Duration {
+	own := left[0].Deadline
+	end, bounded := ctx.Deadline()
+	if !bounded || own == 0 {
+		return own
+	}
+	var all time.Duration
+	for _, p := range left {
+		all += p.Deadline
+	}
+	if rest := time.Until(end); rest < all {
+		return time.Duration(float64(own) * float64(rest) / float64(all))
+	}
+	return own
+}
+
+func (p Phase) run(ctx context.Context, log *slog.Logger, sequence string, tell func(Event)) error {
 	if p.Deadline > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, p.Deadline)
@@ -81,12 +110,16 @@ func (p Phase) run(ctx context.Context, log *slog.Logger, sequence string) error
 		case err == nil:
 		case s.Optional:
 			log.Warn("optional step did not succeed", "sequence", sequence, "phase", p.Name, "step", s.Name, "err", err)
+			tell(Event{Sequence: sequence, Phase: p.Name, Step: s.Name, Done: true, Err: err})
 		default:
 			errs = append(errs, fmt.Errorf("%s: %w", s.Name, err))
 		}
 	}
 	return errors.Join(errs...)
 }
+
+// lastWords is how long a step whose time is over may take to say so.
+const lastWords = 100 * time.Millisecond
 
 // await returns a step's result, or after the deadline that there is none.
 func await(ctx context.Context, result <-chan error) error {
@@ -99,7 +132,7 @@ func await(ctx context.Context, result <-chan error) error {
 	select {
 	case err := <-result:
 		return err
-	case <-time.After(100 * time.Millisecond):
+	case <-time.After(lastWords):
 		return ctx.Err()
 	}
 }
