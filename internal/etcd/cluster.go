@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -21,6 +23,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"talos/internal/loop"
+	"talos/internal/resources/etcd"
 	"talos/internal/resources/v1alpha1"
 )
 
@@ -89,15 +92,19 @@ func (m *Member) askAll(ctx context.Context, client *clientv3.Client, v *View) {
 }
 
 func ask(ctx context.Context, client *clientv3.Client, p *Peer, urls []string, leader *uint64) error {
-	for _, url := range urls {
+	for _, at := range urls {
+		if err := knock(ctx, at); err != nil {
+			p.Err = short(err)
+			continue
+		}
 		tryCtx, cancel := context.WithTimeout(ctx, statusTimeout)
-		st, err := client.Status(tryCtx, url)
+		st, err := client.Status(tryCtx, at)
 		cancel()
 		switch {
 		case err != nil:
 			p.Err = short(err)
 		case st.Header.MemberId != p.ID:
-			p.Err = fmt.Sprintf("at %s another member answers, %016x", url, st.Header.MemberId)
+			p.Err = fmt.Sprintf("at %s another member answers, %016x", at, st.Header.MemberId)
 		case st.Leader == 0:
 			p.Err = "it knows no leader"
 			return nil
@@ -110,10 +117,30 @@ func ask(ctx context.Context, client *clientv3.Client, p *Peer, urls []string, l
 	return nil
 }
 
+// knock says at once that nobody listens: a client would try until its time is
+// over, and then not know why.
+func knock(ctx context.Context, at string) error {
+	u, err := url.Parse(at)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
+	defer cancel()
+	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", u.Host)
+	if err != nil {
+		return err
+	}
+	return conn.Close()
+}
+
 // short leaves out of an error what gRPC says of itself.
 func short(err error) string {
 	if errors.Is(err, context.DeadlineExceeded) {
 		return "no answer"
+	}
+	var call *os.SyscallError
+	if errors.As(err, &call) {
+		return call.Err.Error()
 	}
 	text := err.Error()
 	for _, mark := range []string{"desc = ", "connection error: desc = ", "transport: "} {
@@ -199,9 +226,9 @@ func (m *Member) Leave(ctx context.Context) error {
 
 // resign hands over what the member leads and removes it from the cluster.
 func (m *Member) resign(ctx context.Context) error {
-	v, err := m.View(ctx)
+	v, err := m.wideView(ctx)
 	if err != nil {
-		return fmt.Errorf("this node's member has data but does not answer: %w", err)
+		return err
 	}
 	self, found := v.Find(v.Local)
 	switch {
@@ -213,10 +240,34 @@ func (m *Member) resign(ctx context.Context) error {
 	if err := v.MayRemove(v.Local); err != nil {
 		return err
 	}
-	if _, err := m.ForfeitLeadership(ctx); err != nil {
-		return err
+	if v.Leader == v.Local {
+		if _, err := m.ForfeitLeadership(ctx); err != nil {
+			return err
+		}
 	}
 	return m.remove(ctx, v, v.Local)
+}
+
+// wideView is the cluster from this node's member, or, when that is down or
+// only a learner, from the others.
+func (m *Member) wideView(ctx context.Context) (View, error) {
+	v, err := m.View(ctx)
+	if err == nil {
+		return v, nil
+	}
+	spec, specErr := safe.StateGetByID[*etcd.EtcdSpec](ctx, m.st, SpecID)
+	if specErr != nil {
+		return View{}, errors.Join(err, specErr)
+	}
+	f := facts{name: spec.TypedSpec().Name, url: urlOf(spec.TypedSpec().AdvertisedAddresses[0].String(), peerPort)}
+	var storeErr error
+	if f.seen, f.unheard, storeErr = m.others(ctx); f.seen == nil {
+		return View{}, errors.Join(fmt.Errorf("this node's member does not answer (%w), nor does another (%s)", err, f.unheard), storeErr)
+	}
+	for _, p := range f.mine() {
+		f.seen.Local = p.ID
+	}
+	return *f.seen, nil
 }
 
 // remove takes a member off the list, through those that stay. It is done when
@@ -284,6 +335,9 @@ func removeMember(ctx context.Context, client *clientv3.Client, id uint64) error
 
 // forget stops the service and deletes what the member has on disk.
 func (m *Member) forget(ctx context.Context) error {
+	m.mu.Lock()
+	m.left, m.fresh = true, 0 // before the service's last event
+	m.mu.Unlock()
 	if m.services != nil {
 		if err := m.services.Stop(ctx, ServiceID); err != nil {
 			return err
@@ -293,6 +347,12 @@ func (m *Member) forget(ctx context.Context) error {
 		return err
 	}
 	return removeContents(m.dataDir)
+}
+
+func (m *Member) hasLeft() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.left
 }
 
 // removeContents empties a folder, which may be a mount.
@@ -306,4 +366,26 @@ func removeContents(folder string) error {
 		errs = append(errs, os.RemoveAll(filepath.Join(folder, e.Name())))
 	}
 	return errors.Join(errs...)
+}
+
+// ErrNoMember is returned for a name or id that no member has.
+var ErrNoMember = errors.New("no such etcd member")
+
+// Remove takes another member out of the cluster for good, by its name or its
+// id in hexadecimal. It refuses, with ErrQuorum, what would leave the others
+// without a majority. It answers who that was.
+func (m *Member) Remove(ctx context.Context, who string) (Peer, error) {
+	v, err := m.wideView(ctx)
+	if err != nil {
+		return Peer{}, err
+	}
+	i := slices.IndexFunc(v.Peers, func(p Peer) bool { return p.Name == who || fmt.Sprintf("%016x", p.ID) == who })
+	if i < 0 {
+		return Peer{}, fmt.Errorf("remove %s: %w", who, ErrNoMember)
+	}
+	p := v.Peers[i]
+	if err := v.MayRemove(p.ID); err != nil {
+		return p, fmt.Errorf("remove %s: %w", p, err)
+	}
+	return p, m.remove(ctx, v, p.ID)
 }

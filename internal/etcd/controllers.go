@@ -3,6 +3,7 @@ package etcd
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -18,6 +19,7 @@ import (
 	"talos/config"
 	"talos/internal/configstore/active"
 	"talos/internal/linux/atomicfile"
+	"talos/internal/loop"
 	"talos/internal/reconcile"
 	"talos/internal/resources/etcd"
 	"talos/internal/resources/network"
@@ -48,7 +50,7 @@ func (m *Member) Controllers() []controller.Controller {
 			ID: "etcd.SpecController", Log: m.log,
 			In:   []controller.Input{active.Input(), reconcile.Input[*network.NodeAddress](), reconcile.Input[*network.HostnameStatus]()},
 			Out:  []resource.Kind{reconcile.Kind[*etcd.EtcdSpec]()},
-			Step: specStep,
+			Step: m.specStep,
 		},
 		// The member's certificates go where the program reads them, at each
 		// handshake: a renewal needs no restart.
@@ -58,10 +60,10 @@ func (m *Member) Controllers() []controller.Controller {
 			Out:  []resource.Kind{reconcile.Kind[*etcd.PKIStatus]()},
 			Step: m.pkiStep,
 		},
-		// Which member this node is.
+		// A learner becomes a voter; then it is told which member this node is.
 		&reconcile.Controller{
 			ID: "etcd.MemberController", Log: m.log,
-			In:   []controller.Input{reconcile.InputID[*v1alpha1.Service](ServiceID)},
+			In:   []controller.Input{reconcile.InputID[*v1alpha1.Service](ServiceID), reconcile.InputID[*etcd.EtcdSpec](SpecID)},
 			Out:  []resource.Kind{reconcile.Kind[*etcd.EtcdMember]()},
 			Step: m.memberStep,
 		},
@@ -69,7 +71,7 @@ func (m *Member) Controllers() []controller.Controller {
 }
 
 // specStep keeps the last spec while something that it follows from is away.
-func specStep(ctx context.Context, r controller.Runtime, _ *slog.Logger) error {
+func (m *Member) specStep(ctx context.Context, r controller.Runtime, _ *slog.Logger) error {
 	cfg, err := active.Config(ctx, r)
 	if err != nil {
 		return err
@@ -92,12 +94,15 @@ func specStep(ctx context.Context, r controller.Runtime, _ *slog.Logger) error {
 	if err != nil {
 		return fmt.Errorf("etcd: %w", err)
 	}
+	if local := netip.MustParseAddr(m.local); !slices.Contains(spec.ListenClientAddresses, local) {
+		spec.ListenClientAddresses = append(spec.ListenClientAddresses, local)
+	}
 	return reconcile.Put(ctx, r, etcd.NewEtcdSpec(SpecID), spec)
 }
 
 // Spec decides what the member runs with. It advertises the node's first
-// address in advertisedSubnets (any, when there are none) and listens on that
-// and on the loopback address, or on all in listenSubnets.
+// address in advertisedSubnets (any, when there are none) and listens on that,
+// or on all in listenSubnets.
 func Spec(cfg *config.Etcd, hostname string, addresses []netip.Prefix) (etcd.EtcdSpecSpec, error) {
 	if cfg == nil {
 		cfg = &config.Etcd{}
@@ -118,7 +123,7 @@ func Spec(cfg *config.Etcd, hostname string, addresses []netip.Prefix) (etcd.Etc
 	spec := etcd.EtcdSpecSpec{
 		Name: hostname, AdvertisedAddresses: advertised[:1],
 		ListenPeerAddresses:   listen,
-		ListenClientAddresses: append(slices.Clone(listen), netip.MustParseAddr("127.0.0.1")),
+		ListenClientAddresses: slices.Clone(listen),
 		Image:                 cmp.Or(cfg.Image, config.EtcdImage()),
 		ExtraArgs:             map[string]etcd.ArgValues{},
 	}
@@ -191,33 +196,37 @@ func (m *Member) writePKI(root secrets.EtcdRootSecretsSpec, certs secrets.EtcdSe
 	return nil
 }
 
+// memberStep lets a member that has just started take its place. What is known
+// of the member stays while it is down, and goes when it has left.
 func (m *Member) memberStep(ctx context.Context, r controller.Runtime, _ *slog.Logger) error {
 	svc, err := reconcile.Get[*v1alpha1.Service](ctx, r, ServiceID)
 	if err != nil {
 		return err
 	}
-	if svc == nil || !svc.TypedSpec().Healthy {
+	spec, err := reconcile.Get[*etcd.EtcdSpec](ctx, r, SpecID)
+	switch {
+	case err != nil:
+		return err
+	case svc == nil || spec == nil || !svc.TypedSpec().Running:
+		if m.hasLeft() {
+			return nil
+		}
 		return reconcile.ErrKeep
 	}
-	id, err := m.localID(ctx)
-	if err != nil {
-		return err
+	for end := time.Now().Add(settleLimit); ; {
+		id, err := m.settle(ctx, spec.TypedSpec())
+		if id != 0 {
+			return errors.Join(err, reconcile.Put(ctx, r, etcd.NewEtcdMember(MemberID), etcd.EtcdMemberSpec{MemberID: fmt.Sprintf("%016x", id)}))
+		}
+		if time.Now().After(end) || !loop.Sleep(ctx, settlePause) {
+			return err
+		}
 	}
-	return reconcile.Put(ctx, r, etcd.NewEtcdMember(MemberID), etcd.EtcdMemberSpec{MemberID: fmt.Sprintf("%016x", id)})
 }
 
-func (m *Member) localID(ctx context.Context) (uint64, error) {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
-	client, err := m.Client(ctx)
-	if err != nil {
-		return 0, err
-	}
-	status, err := client.Status(ctx, client.Endpoints()[0])
-	if err != nil {
-		return 0, fmt.Errorf("etcd status: %w", err)
-	}
-	return status.Header.MemberId, nil
-}
-
-func join(items []string) string { return strings.Join(items, ",") }
+// Times of a member that has just started: between tries to let it vote, and
+// until the controller looks again whether it runs.
+const (
+	settlePause = 100 * time.Millisecond
+	settleLimit = 5 * time.Second
+)

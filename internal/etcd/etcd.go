@@ -7,6 +7,7 @@
 package etcd
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -20,14 +21,18 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/cosi-project/runtime/pkg/safe"
 	"github.com/cosi-project/runtime/pkg/state"
 	"github.com/opencontainers/runtime-spec/specs-go"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 
 	"talos/config"
 	"talos/internal/configstore/active"
@@ -46,10 +51,14 @@ const (
 	peerPort   = 2380
 )
 
+// factsPeriod is how often the node's own facts are looked at while one lacks.
+const factsPeriod = 200 * time.Millisecond
+
 // Errors that callers tell apart.
 var (
 	ErrNotControlPlane     = errors.New("this node is a worker: etcd runs on control plane nodes only; send bootstrap to one of those")
 	ErrAlreadyBootstrapped = errors.New("etcd has data on this node already: the cluster was bootstrapped before")
+	ErrClusterExists       = errors.New("the cluster was bootstrapped before, on another node: this one joins it by itself")
 	ErrNoConfiguration     = errors.New("this node has no configuration yet: apply one first")
 )
 
@@ -72,8 +81,12 @@ type Member struct {
 	pkiDir  string
 	changed chan struct{} // capacity 1: something that Wait looks at changed
 
-	mu     sync.Mutex // guards client
-	client *clientv3.Client
+	mu      sync.Mutex // guards the fields below
+	client  *clientv3.Client
+	start   start  // how the program starts, as was decided last
+	started bool   // it did, since the node booted
+	left    bool   // it was told to
+	fresh   uint64 // the learner that was added for this node, 0 when none
 }
 
 // New makes the member of the node whose facts are in st; services stops it when
@@ -98,44 +111,41 @@ func (m *Member) Service() service.Definition {
 	}
 }
 
-// wait blocks until the member has all it needs: files, a spec, and data or
-// the word that it shall be the first of its cluster.
+// wait blocks until the member has all it needs: files, a spec, and data, a
+// place in a cluster, or the word that it shall be the first of its own.
 func (m *Member) wait(ctx context.Context) error {
 	for {
-		reason, err := m.missing(ctx)
-		if err != nil || reason == "" {
+		spec, reason, err := m.missing(ctx)
+		if err != nil {
 			return err
+		}
+		if reason == "" {
+			return m.decide(ctx, spec)
 		}
 		service.SetReason(ctx, reason)
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-m.changed:
-		case <-time.After(time.Second): // resources change without telling us
+		case <-time.After(factsPeriod): // resources change without telling us
 		}
 	}
 }
 
-// missing names what the member still waits for, "" when nothing.
-func (m *Member) missing(ctx context.Context) (string, error) {
+// missing names what the member still waits for on this node, "" when nothing.
+func (m *Member) missing(ctx context.Context) (*etcd.EtcdSpecSpec, string, error) {
 	spec, err := safe.StateGetByID[*etcd.EtcdSpec](ctx, m.st, SpecID)
 	if state.IsNotFoundError(err) {
-		return "for the node's address and name", nil
+		return nil, "for the node's address and name", nil
 	}
 	if err != nil {
-		return "", err
+		return nil, "", err
 	}
 	pki, err := safe.StateGetByID[*etcd.PKIStatus](ctx, m.st, PKIStatusID)
 	if state.IsNotFoundError(err) || (err == nil && !pki.TypedSpec().Ready) {
-		return "for certificates", nil
+		return nil, "for certificates", nil
 	}
-	if err != nil {
-		return "", err
-	}
-	if !m.hasData() && !exists(m.marker) {
-		return "for bootstrap: run `talosctl bootstrap -n " + spec.TypedSpec().Name + "` once, on one control plane node", nil
-	}
-	return "", nil
+	return spec.TypedSpec(), "", err
 }
 
 // Bootstrap makes this member the first of a new cluster. It returns when the
@@ -148,8 +158,13 @@ func (m *Member) Bootstrap(ctx context.Context) error {
 	if cfg.Machine.Type == "worker" {
 		return ErrNotControlPlane
 	}
-	if m.hasData() || exists(m.marker) {
+	if m.hasFiles() || exists(m.marker) {
 		return ErrAlreadyBootstrapped
+	}
+	if seen, _, err := m.others(ctx); err != nil {
+		return err
+	} else if seen != nil {
+		return fmt.Errorf("%w: it has %v", ErrClusterExists, seen.Quorum())
 	}
 	if err := writeMarker(m.marker); errors.Is(err, fs.ErrExist) {
 		return ErrAlreadyBootstrapped // of two callers at once, one was first
@@ -172,8 +187,15 @@ func (m *Member) config(ctx context.Context) (*config.Config, error) {
 	return cfg, err
 }
 
-// hasData says whether the data directory holds a member.
-func (m *Member) hasData() bool { return exists(filepath.Join(m.dataDir, "member")) }
+// hasData says whether the data directory holds a member: its log. etcd makes
+// the log's folder, with the member's identity in it, in one step.
+func (m *Member) hasData() bool {
+	logs, _ := filepath.Glob(filepath.Join(m.dataDir, "member", "wal", "*.wal")) // the pattern is right
+	return len(logs) > 0
+}
+
+// hasFiles says whether there is anything of a member, be it of no use.
+func (m *Member) hasFiles() bool { return exists(filepath.Join(m.dataDir, "member")) }
 
 func exists(path string) bool {
 	_, err := os.Lstat(path)
@@ -221,11 +243,15 @@ func (m *Member) spec(ctx context.Context) (service.ContainerSpec, error) {
 		return service.ContainerSpec{}, err
 	}
 	spec := res.TypedSpec()
+	m.mu.Lock()
+	m.started = true
+	how := m.start
+	m.mu.Unlock()
 	return service.ContainerSpec{
 		ID:    ServiceID,
 		Image: spec.Image,
-		Args:  append([]string{"/usr/local/bin/etcd"}, Args(*spec, cfg.Cluster.ID, m.dataDir, m.pkiDir)...),
-		UID:   layout.EtcdUID, GID: layout.EtcdUID,
+		Args:  append([]string{"/usr/local/bin/etcd"}, arguments(*spec, how, cfg.Cluster.ID, m.dataDir, m.pkiDir)...),
+		UID:   uint32(m.uid), GID: uint32(m.uid),
 		Mounts: []specs.Mount{
 			bind(m.dataDir, "rw"),
 			bind(m.pkiDir, "ro"),
@@ -240,9 +266,10 @@ func bind(path, mode string) specs.Mount {
 	return specs.Mount{Type: "bind", Source: path, Destination: path, Options: []string{"bind", mode, "nosuid", "nodev", "noexec"}}
 }
 
-// Args are the program's arguments. What the user gives in extraArgs replaces
-// ours, except the flags that keep the member's identity and its encryption.
-func Args(spec etcd.EtcdSpecSpec, clusterID, dataDir, pkiDir string) []string {
+// arguments are the program's. What the user gives in extraArgs replaces ours,
+// except the flags that keep the member's identity, its way into the cluster
+// and its encryption. A program that has data heeds none of the initial ones.
+func arguments(spec etcd.EtcdSpecSpec, how start, token, dataDir, pkiDir string) []string {
 	peerURL := urlOf(spec.AdvertisedAddresses[0].String(), peerPort)
 	var listenPeer, listenClient []string
 	for _, a := range spec.ListenPeerAddresses {
@@ -255,13 +282,13 @@ func Args(spec etcd.EtcdSpecSpec, clusterID, dataDir, pkiDir string) []string {
 	args := map[string][]string{
 		"name":                        {spec.Name},
 		"data-dir":                    {dataDir},
-		"listen-peer-urls":            {join(listenPeer)},
-		"listen-client-urls":          {join(listenClient)},
+		"listen-peer-urls":            {strings.Join(listenPeer, ",")},
+		"listen-client-urls":          {strings.Join(listenClient, ",")},
 		"initial-advertise-peer-urls": {peerURL},
 		"advertise-client-urls":       {urlOf(spec.AdvertisedAddresses[0].String(), clientPort)},
-		"initial-cluster":             {spec.Name + "=" + peerURL},
-		"initial-cluster-state":       {"new"},
-		"initial-cluster-token":       {clusterID},
+		"initial-cluster":             {cmp.Or(how.initialCluster, spec.Name+"="+peerURL)},
+		"initial-cluster-state":       {how.state()},
+		"initial-cluster-token":       {token},
 		"client-cert-auth":            {"true"},
 		"trusted-ca-file":             {pki(fileCA)},
 		"cert-file":                   {pki(fileServer + ".crt")},
@@ -275,7 +302,7 @@ func Args(spec etcd.EtcdSpecSpec, clusterID, dataDir, pkiDir string) []string {
 		"log-level":                   {"warn"},
 	}
 	fixed := []string{
-		"name", "data-dir", "initial-cluster-token", "client-cert-auth", "trusted-ca-file", "cert-file", "key-file",
+		"name", "data-dir", "initial-advertise-peer-urls", "initial-cluster", "initial-cluster-state", "initial-cluster-token", "client-cert-auth", "trusted-ca-file", "cert-file", "key-file",
 		"peer-client-cert-auth", "peer-trusted-ca-file", "peer-cert-file", "peer-key-file",
 	}
 	for flag, values := range spec.ExtraArgs {
@@ -302,7 +329,9 @@ func (m *Member) healthy(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if _, err := client.Get(ctx, "health"); err != nil {
+	if _, err := client.Get(ctx, "health"); errors.Is(err, rpctypes.Error(rpctypes.ErrGRPCNotSupportedForLearner)) {
+		return errLearner
+	} else if err != nil {
 		return fmt.Errorf("read through etcd: %w", err)
 	}
 	if err := os.Remove(m.marker); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -327,6 +356,9 @@ func (m *Member) Client(ctx context.Context) (*clientv3.Client, error) {
 	return client, nil
 }
 
+// patience is short: a member that starts is met as soon as it listens.
+var patience = backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 1.5, Jitter: 0.2, MaxDelay: time.Second}
+
 // dial makes a client, an administrator, of the members at urls; it connects
 // when it is used first. Who called closes it.
 func (m *Member) dial(ctx context.Context, urls ...string) (*clientv3.Client, error) {
@@ -339,6 +371,7 @@ func (m *Member) dial(ctx context.Context, urls ...string) (*clientv3.Client, er
 		DialTimeout: 2 * time.Second,
 		TLS:         tlsConfig,
 		Logger:      zap.NewNop(), // its errors come back to the caller
+		DialOptions: []grpc.DialOption{grpc.WithConnectParams(grpc.ConnectParams{Backoff: patience, MinConnectTimeout: 2 * time.Second})},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("etcd client: %w", err)
@@ -371,4 +404,14 @@ func (m *Member) adminTLS(ctx context.Context) (*tls.Config, error) {
 			return &pair, err
 		},
 	}, nil
+}
+
+// Close ends the client. A member of a node lives as long as the node.
+func (m *Member) Close() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.client != nil {
+		_ = m.client.Close() // says only that its context ended
+		m.client = nil
+	}
 }

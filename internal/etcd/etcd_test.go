@@ -23,7 +23,6 @@ import (
 var addresses = []netip.Prefix{netip.MustParsePrefix("10.5.0.2/24"), netip.MustParsePrefix("192.0.2.7/24")}
 
 func TestSpec(t *testing.T) {
-	loopback := netip.MustParseAddr("127.0.0.1")
 	first, second := addresses[0].Addr(), addresses[1].Addr()
 	for _, c := range []struct {
 		name       string
@@ -32,10 +31,10 @@ func TestSpec(t *testing.T) {
 		listen     []netip.Addr
 		fails      bool
 	}{
-		{"nothing said", nil, first, []netip.Addr{first, loopback}, false},
-		{"advertise the second", &config.Etcd{AdvertisedSubnets: []string{"192.0.2.0/24"}}, second, []netip.Addr{second, loopback}, false},
-		{"advertise all but the first", &config.Etcd{AdvertisedSubnets: []string{"!10.5.0.0/24"}}, second, []netip.Addr{second, loopback}, false},
-		{"listen on both", &config.Etcd{ListenSubnets: []string{"0.0.0.0/0"}}, first, []netip.Addr{first, second, loopback}, false},
+		{"nothing said", nil, first, []netip.Addr{first}, false},
+		{"advertise the second", &config.Etcd{AdvertisedSubnets: []string{"192.0.2.0/24"}}, second, []netip.Addr{second}, false},
+		{"advertise all but the first", &config.Etcd{AdvertisedSubnets: []string{"!10.5.0.0/24"}}, second, []netip.Addr{second}, false},
+		{"listen on both", &config.Etcd{ListenSubnets: []string{"0.0.0.0/0"}}, first, []netip.Addr{first, second}, false},
 		{"no address fits", &config.Etcd{AdvertisedSubnets: []string{"198.51.100.0/24"}}, netip.Addr{}, nil, true},
 		{"bad subnet", &config.Etcd{AdvertisedSubnets: []string{"ten"}}, netip.Addr{}, nil, true},
 	} {
@@ -67,11 +66,11 @@ func TestArgs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	args := Args(spec, "cluster-id", "/data", "/pki")
+	args := arguments(spec, start{founds: true}, "cluster-id", "/data", "/pki")
 	for _, want := range []string{
 		"--name=node", "--client-cert-auth=true", "--peer-client-cert-auth=true", "--tls-min-version=TLS1.3",
 		"--initial-cluster=node=https://10.5.0.2:2380", "--initial-cluster-token=cluster-id",
-		"--listen-client-urls=https://10.5.0.2:2379,https://127.0.0.1:2379",
+		"--listen-client-urls=https://10.5.0.2:2379",
 		"--log-level=debug", "--quota-backend-bytes=1", // the user's
 		"--data-dir=/data", // not the user's to change
 	} {

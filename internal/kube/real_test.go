@@ -44,10 +44,10 @@ import (
 	"talos/internal/layout"
 	"talos/internal/pki"
 	configres "talos/internal/resources/config"
+	"talos/internal/resources/etcd"
 	"talos/internal/resources/k8s"
 	"talos/internal/resources/network"
 	secretres "talos/internal/resources/secrets"
-	"talos/internal/resources/v1alpha1"
 	"talos/internal/secrets"
 	"talos/internal/store"
 )
@@ -208,9 +208,8 @@ func (w *world) configure(t *testing.T) {
 	hostname.TypedSpec().Hostname = nodeName
 	addresses := network.NewNodeAddress("routed")
 	addresses.TypedSpec().Addresses = []netip.Prefix{netip.MustParsePrefix(nodeIP + "/24")}
-	etcd := v1alpha1.NewService("etcd")
-	etcd.TypedSpec().Running = true
-	for _, r := range []resource.Resource{mc, hostname, addresses, etcd} {
+	member := etcd.NewEtcdMember("local")
+	for _, r := range []resource.Resource{mc, hostname, addresses, member} {
 		if err := w.Create(t.Context(), r); err != nil {
 			t.Fatal(err)
 		}

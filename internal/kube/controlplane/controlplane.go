@@ -22,10 +22,10 @@ import (
 	"talos/internal/configstore/active"
 	"talos/internal/layout"
 	"talos/internal/reconcile"
+	"talos/internal/resources/etcd"
 	"talos/internal/resources/k8s"
 	"talos/internal/resources/object"
 	"talos/internal/resources/secrets"
-	"talos/internal/resources/v1alpha1"
 )
 
 // Ids of the resources that others make or read.
@@ -183,7 +183,7 @@ func fileController(o Options) controller.Controller {
 		Log: o.Log,
 		In: []controller.Input{
 			reconcile.Input[*k8s.StaticPod](),
-			reconcile.InputID[*v1alpha1.Service]("etcd"),
+			reconcile.Input[*etcd.EtcdMember](),
 			active.Input(),
 		},
 		Out: []resource.Kind{reconcile.Kind[*k8s.StaticPodServerStatus]()},
@@ -193,19 +193,20 @@ func fileController(o Options) controller.Controller {
 	}
 }
 
-// fileStep writes the manifests. The control plane's appear once etcd runs, and
-// then stay: an etcd that is down for a while is no reason to stop the API.
+// fileStep writes the manifests. The control plane's appear once the node's etcd
+// is a voting member, as one that only copies serves nobody, and go when it has
+// left its cluster. While it is down they stay: the API server then says itself
+// that it is not ready, and the balancers leave it out.
 func fileStep(ctx context.Context, r controller.Runtime, o Options) error {
 	folder := o.Root + layout.ManifestsDir
 	cfg, err := active.Config(ctx, r)
 	if err != nil || cfg == nil {
 		return err
 	}
-	svc, err := reconcile.Get[*v1alpha1.Service](ctx, r, "etcd")
+	members, err := safe.ReaderListAll[*etcd.EtcdMember](ctx, r)
 	if err != nil {
-		return err
+		return fmt.Errorf("list etcd's members of this node: %w", err)
 	}
-	etcdRuns := svc != nil && svc.TypedSpec().Running
 	pods, err := safe.ReaderListAll[*k8s.StaticPod](ctx, r)
 	if err != nil {
 		return fmt.Errorf("list static pods: %w", err)
@@ -213,7 +214,7 @@ func fileStep(ctx context.Context, r controller.Runtime, o Options) error {
 	want := map[string]m{}
 	for p := range pods.All() {
 		id := p.Metadata().ID()
-		if needsEtcd(id) && !etcdRuns && !exists(folder, id) {
+		if needsEtcd(id) && members.Len() == 0 {
 			continue
 		}
 		want[id] = p.TypedSpec().Pod.Values

@@ -49,11 +49,6 @@ func privateFolder(folder string, uid int) error {
 // whose name begins with a dot, as that of a temporary one does.
 func manifestFile(id string) string { return "talos-" + strings.ReplaceAll(id, "/", "-") + ".yaml" }
 
-func exists(folder, id string) bool {
-	_, err := os.Stat(filepath.Join(folder, manifestFile(id)))
-	return err == nil
-}
-
 // writeManifests makes the folder hold one file for each pod, and none of ours
 // besides.
 func writeManifests(folder string, pods map[string]m) error {
