@@ -102,11 +102,18 @@ func TestMarker(t *testing.T) {
 	if !exists(m.marker) {
 		t.Error("the marker is not on disk")
 	}
-	if err := os.MkdirAll(filepath.Join(m.dataDir, "member"), 0o700); err != nil {
+	wal := filepath.Join(m.dataDir, "member", "wal")
+	if err := os.MkdirAll(wal, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if m.hasData() {
+		t.Error("a folder without a log is taken for a member")
+	}
+	if err := os.WriteFile(filepath.Join(wal, "0000000000000000-0000000000000000.wal"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if !m.hasData() {
-		t.Error("a member's folder is not seen")
+		t.Error("a member's log is not seen")
 	}
 	if err := m.Bootstrap(t.Context()); err == nil {
 		t.Error("Bootstrap without configuration succeeded")
