@@ -22,10 +22,17 @@ const (
 )
 
 type CertificateRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Csr           []byte                 `protobuf:"bytes,1,opt,name=csr,proto3" json:"csr,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Csr   []byte                 `protobuf:"bytes,1,opt,name=csr,proto3" json:"csr,omitempty"`
+	// What a node says and proves beside it.
+	Identity        []byte   `protobuf:"bytes,1000,opt,name=identity,proto3" json:"identity,omitempty"`   // public key that stays the node's, PKIX DER; none: the request's own
+	Signature       []byte   `protobuf:"bytes,1001,opt,name=signature,proto3" json:"signature,omitempty"` // the identity's, over all fields but signature and mac
+	Proofs          [][]byte `protobuf:"bytes,1002,rep,name=proofs,proto3" json:"proofs,omitempty"`       // of further addresses, from MembershipService.Prove
+	Mac             []byte   `protobuf:"bytes,1003,opt,name=mac,proto3" json:"mac,omitempty"`             // HMAC-SHA256 under cluster.secret, over the same
+	OperatingSystem string   `protobuf:"bytes,1004,opt,name=operating_system,json=operatingSystem,proto3" json:"operating_system,omitempty"`
+	Unlisted        bool     `protobuf:"varint,1005,opt,name=unlisted,proto3" json:"unlisted,omitempty"` // keep the node off the list of members
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *CertificateRequest) Reset() {
@@ -63,6 +70,48 @@ func (x *CertificateRequest) GetCsr() []byte {
 		return x.Csr
 	}
 	return nil
+}
+
+func (x *CertificateRequest) GetIdentity() []byte {
+	if x != nil {
+		return x.Identity
+	}
+	return nil
+}
+
+func (x *CertificateRequest) GetSignature() []byte {
+	if x != nil {
+		return x.Signature
+	}
+	return nil
+}
+
+func (x *CertificateRequest) GetProofs() [][]byte {
+	if x != nil {
+		return x.Proofs
+	}
+	return nil
+}
+
+func (x *CertificateRequest) GetMac() []byte {
+	if x != nil {
+		return x.Mac
+	}
+	return nil
+}
+
+func (x *CertificateRequest) GetOperatingSystem() string {
+	if x != nil {
+		return x.OperatingSystem
+	}
+	return ""
+}
+
+func (x *CertificateRequest) GetUnlisted() bool {
+	if x != nil {
+		return x.Unlisted
+	}
+	return false
 }
 
 type CertificateResponse struct {
@@ -305,9 +354,15 @@ var File_security_security_proto protoreflect.FileDescriptor
 
 const file_security_security_proto_rawDesc = "" +
 	"\n" +
-	"\x17security/security.proto\x12\vsecurityapi\"&\n" +
+	"\x17security/security.proto\x12\vsecurityapi\"\xd7\x01\n" +
 	"\x12CertificateRequest\x12\x10\n" +
-	"\x03csr\x18\x01 \x01(\fR\x03csr\"7\n" +
+	"\x03csr\x18\x01 \x01(\fR\x03csr\x12\x1b\n" +
+	"\bidentity\x18\xe8\a \x01(\fR\bidentity\x12\x1d\n" +
+	"\tsignature\x18\xe9\a \x01(\fR\tsignature\x12\x17\n" +
+	"\x06proofs\x18\xea\a \x03(\fR\x06proofs\x12\x11\n" +
+	"\x03mac\x18\xeb\a \x01(\fR\x03mac\x12*\n" +
+	"\x10operating_system\x18\xec\a \x01(\tR\x0foperatingSystem\x12\x1b\n" +
+	"\bunlisted\x18\xed\a \x01(\bR\bunlisted\"7\n" +
 	"\x13CertificateResponse\x12\x0e\n" +
 	"\x02ca\x18\x01 \x01(\fR\x02ca\x12\x10\n" +
 	"\x03crt\x18\x02 \x01(\fR\x03crt\"%\n" +

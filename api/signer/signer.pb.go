@@ -11,6 +11,7 @@ import (
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	reflect "reflect"
 	sync "sync"
+	membership "talos/api/membership"
 	unsafe "unsafe"
 )
 
@@ -68,13 +69,20 @@ func (Usage) EnumDescriptor() ([]byte, []int) {
 }
 
 type SignRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Csr           []byte                 `protobuf:"bytes,1,opt,name=csr,proto3" json:"csr,omitempty"`   // PEM
-	Peer          string                 `protobuf:"bytes,2,opt,name=peer,proto3" json:"peer,omitempty"` // IP address that the request came from
-	Usage         Usage                  `protobuf:"varint,3,opt,name=usage,proto3,enum=talos.v1.Usage" json:"usage,omitempty"`
-	Token         string                 `protobuf:"bytes,4,opt,name=token,proto3" json:"token,omitempty"` // what the node showed
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Csr   []byte                 `protobuf:"bytes,1,opt,name=csr,proto3" json:"csr,omitempty"`   // PEM
+	Peer  string                 `protobuf:"bytes,2,opt,name=peer,proto3" json:"peer,omitempty"` // IP address that the request came from
+	Usage Usage                  `protobuf:"varint,3,opt,name=usage,proto3,enum=talos.v1.Usage" json:"usage,omitempty"`
+	Token string                 `protobuf:"bytes,4,opt,name=token,proto3" json:"token,omitempty"` // what the node showed
+	// As in securityapi.CertificateRequest.
+	Identity        []byte   `protobuf:"bytes,5,opt,name=identity,proto3" json:"identity,omitempty"`
+	Signature       []byte   `protobuf:"bytes,6,opt,name=signature,proto3" json:"signature,omitempty"`
+	Proofs          [][]byte `protobuf:"bytes,7,rep,name=proofs,proto3" json:"proofs,omitempty"`
+	Mac             []byte   `protobuf:"bytes,8,opt,name=mac,proto3" json:"mac,omitempty"`
+	OperatingSystem string   `protobuf:"bytes,9,opt,name=operating_system,json=operatingSystem,proto3" json:"operating_system,omitempty"`
+	Unlisted        bool     `protobuf:"varint,10,opt,name=unlisted,proto3" json:"unlisted,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *SignRequest) Reset() {
@@ -135,6 +143,220 @@ func (x *SignRequest) GetToken() string {
 	return ""
 }
 
+func (x *SignRequest) GetIdentity() []byte {
+	if x != nil {
+		return x.Identity
+	}
+	return nil
+}
+
+func (x *SignRequest) GetSignature() []byte {
+	if x != nil {
+		return x.Signature
+	}
+	return nil
+}
+
+func (x *SignRequest) GetProofs() [][]byte {
+	if x != nil {
+		return x.Proofs
+	}
+	return nil
+}
+
+func (x *SignRequest) GetMac() []byte {
+	if x != nil {
+		return x.Mac
+	}
+	return nil
+}
+
+func (x *SignRequest) GetOperatingSystem() string {
+	if x != nil {
+		return x.OperatingSystem
+	}
+	return ""
+}
+
+func (x *SignRequest) GetUnlisted() bool {
+	if x != nil {
+		return x.Unlisted
+	}
+	return false
+}
+
+type SignerProveRequest struct {
+	state         protoimpl.MessageState   `protogen:"open.v1"`
+	Peer          string                   `protobuf:"bytes,1,opt,name=peer,proto3" json:"peer,omitempty"`
+	Token         string                   `protobuf:"bytes,2,opt,name=token,proto3" json:"token,omitempty"`
+	Request       *membership.ProveRequest `protobuf:"bytes,3,opt,name=request,proto3" json:"request,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SignerProveRequest) Reset() {
+	*x = SignerProveRequest{}
+	mi := &file_signer_signer_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SignerProveRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SignerProveRequest) ProtoMessage() {}
+
+func (x *SignerProveRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_signer_signer_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SignerProveRequest.ProtoReflect.Descriptor instead.
+func (*SignerProveRequest) Descriptor() ([]byte, []int) {
+	return file_signer_signer_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *SignerProveRequest) GetPeer() string {
+	if x != nil {
+		return x.Peer
+	}
+	return ""
+}
+
+func (x *SignerProveRequest) GetToken() string {
+	if x != nil {
+		return x.Token
+	}
+	return ""
+}
+
+func (x *SignerProveRequest) GetRequest() *membership.ProveRequest {
+	if x != nil {
+		return x.Request
+	}
+	return nil
+}
+
+type SignerWatchRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Peer          string                 `protobuf:"bytes,1,opt,name=peer,proto3" json:"peer,omitempty"`
+	Token         string                 `protobuf:"bytes,2,opt,name=token,proto3" json:"token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SignerWatchRequest) Reset() {
+	*x = SignerWatchRequest{}
+	mi := &file_signer_signer_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SignerWatchRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SignerWatchRequest) ProtoMessage() {}
+
+func (x *SignerWatchRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_signer_signer_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SignerWatchRequest.ProtoReflect.Descriptor instead.
+func (*SignerWatchRequest) Descriptor() ([]byte, []int) {
+	return file_signer_signer_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *SignerWatchRequest) GetPeer() string {
+	if x != nil {
+		return x.Peer
+	}
+	return ""
+}
+
+func (x *SignerWatchRequest) GetToken() string {
+	if x != nil {
+		return x.Token
+	}
+	return ""
+}
+
+type SignerLeaveRequest struct {
+	state         protoimpl.MessageState   `protogen:"open.v1"`
+	Peer          string                   `protobuf:"bytes,1,opt,name=peer,proto3" json:"peer,omitempty"`
+	Token         string                   `protobuf:"bytes,2,opt,name=token,proto3" json:"token,omitempty"`
+	Request       *membership.LeaveRequest `protobuf:"bytes,3,opt,name=request,proto3" json:"request,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SignerLeaveRequest) Reset() {
+	*x = SignerLeaveRequest{}
+	mi := &file_signer_signer_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SignerLeaveRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SignerLeaveRequest) ProtoMessage() {}
+
+func (x *SignerLeaveRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_signer_signer_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SignerLeaveRequest.ProtoReflect.Descriptor instead.
+func (*SignerLeaveRequest) Descriptor() ([]byte, []int) {
+	return file_signer_signer_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *SignerLeaveRequest) GetPeer() string {
+	if x != nil {
+		return x.Peer
+	}
+	return ""
+}
+
+func (x *SignerLeaveRequest) GetToken() string {
+	if x != nil {
+		return x.Token
+	}
+	return ""
+}
+
+func (x *SignerLeaveRequest) GetRequest() *membership.LeaveRequest {
+	if x != nil {
+		return x.Request
+	}
+	return nil
+}
+
 type SignResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Ca            []byte                 `protobuf:"bytes,1,opt,name=ca,proto3" json:"ca,omitempty"`   // PEM
@@ -145,7 +367,7 @@ type SignResponse struct {
 
 func (x *SignResponse) Reset() {
 	*x = SignResponse{}
-	mi := &file_signer_signer_proto_msgTypes[1]
+	mi := &file_signer_signer_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -157,7 +379,7 @@ func (x *SignResponse) String() string {
 func (*SignResponse) ProtoMessage() {}
 
 func (x *SignResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_signer_signer_proto_msgTypes[1]
+	mi := &file_signer_signer_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -170,7 +392,7 @@ func (x *SignResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignResponse.ProtoReflect.Descriptor instead.
 func (*SignResponse) Descriptor() ([]byte, []int) {
-	return file_signer_signer_proto_rawDescGZIP(), []int{1}
+	return file_signer_signer_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *SignResponse) GetCa() []byte {
@@ -191,20 +413,41 @@ var File_signer_signer_proto protoreflect.FileDescriptor
 
 const file_signer_signer_proto_rawDesc = "" +
 	"\n" +
-	"\x13signer/signer.proto\x12\btalos.v1\"p\n" +
+	"\x13signer/signer.proto\x12\btalos.v1\x1a\x1bmembership/membership.proto\"\x9b\x02\n" +
 	"\vSignRequest\x12\x10\n" +
 	"\x03csr\x18\x01 \x01(\fR\x03csr\x12\x12\n" +
 	"\x04peer\x18\x02 \x01(\tR\x04peer\x12%\n" +
 	"\x05usage\x18\x03 \x01(\x0e2\x0f.talos.v1.UsageR\x05usage\x12\x14\n" +
-	"\x05token\x18\x04 \x01(\tR\x05token\"0\n" +
+	"\x05token\x18\x04 \x01(\tR\x05token\x12\x1a\n" +
+	"\bidentity\x18\x05 \x01(\fR\bidentity\x12\x1c\n" +
+	"\tsignature\x18\x06 \x01(\fR\tsignature\x12\x16\n" +
+	"\x06proofs\x18\a \x03(\fR\x06proofs\x12\x10\n" +
+	"\x03mac\x18\b \x01(\fR\x03mac\x12)\n" +
+	"\x10operating_system\x18\t \x01(\tR\x0foperatingSystem\x12\x1a\n" +
+	"\bunlisted\x18\n" +
+	" \x01(\bR\bunlisted\"p\n" +
+	"\x12SignerProveRequest\x12\x12\n" +
+	"\x04peer\x18\x01 \x01(\tR\x04peer\x12\x14\n" +
+	"\x05token\x18\x02 \x01(\tR\x05token\x120\n" +
+	"\arequest\x18\x03 \x01(\v2\x16.talos.v1.ProveRequestR\arequest\">\n" +
+	"\x12SignerWatchRequest\x12\x12\n" +
+	"\x04peer\x18\x01 \x01(\tR\x04peer\x12\x14\n" +
+	"\x05token\x18\x02 \x01(\tR\x05token\"p\n" +
+	"\x12SignerLeaveRequest\x12\x12\n" +
+	"\x04peer\x18\x01 \x01(\tR\x04peer\x12\x14\n" +
+	"\x05token\x18\x02 \x01(\tR\x05token\x120\n" +
+	"\arequest\x18\x03 \x01(\v2\x16.talos.v1.LeaveRequestR\arequest\"0\n" +
 	"\fSignResponse\x12\x0e\n" +
 	"\x02ca\x18\x01 \x01(\fR\x02ca\x12\x10\n" +
 	"\x03crt\x18\x02 \x01(\fR\x03crt*0\n" +
 	"\x05Usage\x12\x15\n" +
 	"\x11USAGE_UNSPECIFIED\x10\x00\x12\x10\n" +
-	"\fUSAGE_SERVER\x10\x012?\n" +
+	"\fUSAGE_SERVER\x10\x012\xfe\x01\n" +
 	"\x06Signer\x125\n" +
-	"\x04Sign\x12\x15.talos.v1.SignRequest\x1a\x16.talos.v1.SignResponseB\x12Z\x10talos/api/signerb\x06proto3"
+	"\x04Sign\x12\x15.talos.v1.SignRequest\x1a\x16.talos.v1.SignResponse\x12>\n" +
+	"\x05Prove\x12\x1c.talos.v1.SignerProveRequest\x1a\x17.talos.v1.ProveResponse\x12=\n" +
+	"\x05Watch\x12\x1c.talos.v1.SignerWatchRequest\x1a\x14.talos.v1.MemberList0\x01\x12>\n" +
+	"\x05Leave\x12\x1c.talos.v1.SignerLeaveRequest\x1a\x17.talos.v1.LeaveResponseB\x12Z\x10talos/api/signerb\x06proto3"
 
 var (
 	file_signer_signer_proto_rawDescOnce sync.Once
@@ -219,21 +462,37 @@ func file_signer_signer_proto_rawDescGZIP() []byte {
 }
 
 var file_signer_signer_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_signer_signer_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
+var file_signer_signer_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
 var file_signer_signer_proto_goTypes = []any{
-	(Usage)(0),           // 0: talos.v1.Usage
-	(*SignRequest)(nil),  // 1: talos.v1.SignRequest
-	(*SignResponse)(nil), // 2: talos.v1.SignResponse
+	(Usage)(0),                       // 0: talos.v1.Usage
+	(*SignRequest)(nil),              // 1: talos.v1.SignRequest
+	(*SignerProveRequest)(nil),       // 2: talos.v1.SignerProveRequest
+	(*SignerWatchRequest)(nil),       // 3: talos.v1.SignerWatchRequest
+	(*SignerLeaveRequest)(nil),       // 4: talos.v1.SignerLeaveRequest
+	(*SignResponse)(nil),             // 5: talos.v1.SignResponse
+	(*membership.ProveRequest)(nil),  // 6: talos.v1.ProveRequest
+	(*membership.LeaveRequest)(nil),  // 7: talos.v1.LeaveRequest
+	(*membership.ProveResponse)(nil), // 8: talos.v1.ProveResponse
+	(*membership.MemberList)(nil),    // 9: talos.v1.MemberList
+	(*membership.LeaveResponse)(nil), // 10: talos.v1.LeaveResponse
 }
 var file_signer_signer_proto_depIdxs = []int32{
-	0, // 0: talos.v1.SignRequest.usage:type_name -> talos.v1.Usage
-	1, // 1: talos.v1.Signer.Sign:input_type -> talos.v1.SignRequest
-	2, // 2: talos.v1.Signer.Sign:output_type -> talos.v1.SignResponse
-	2, // [2:3] is the sub-list for method output_type
-	1, // [1:2] is the sub-list for method input_type
-	1, // [1:1] is the sub-list for extension type_name
-	1, // [1:1] is the sub-list for extension extendee
-	0, // [0:1] is the sub-list for field type_name
+	0,  // 0: talos.v1.SignRequest.usage:type_name -> talos.v1.Usage
+	6,  // 1: talos.v1.SignerProveRequest.request:type_name -> talos.v1.ProveRequest
+	7,  // 2: talos.v1.SignerLeaveRequest.request:type_name -> talos.v1.LeaveRequest
+	1,  // 3: talos.v1.Signer.Sign:input_type -> talos.v1.SignRequest
+	2,  // 4: talos.v1.Signer.Prove:input_type -> talos.v1.SignerProveRequest
+	3,  // 5: talos.v1.Signer.Watch:input_type -> talos.v1.SignerWatchRequest
+	4,  // 6: talos.v1.Signer.Leave:input_type -> talos.v1.SignerLeaveRequest
+	5,  // 7: talos.v1.Signer.Sign:output_type -> talos.v1.SignResponse
+	8,  // 8: talos.v1.Signer.Prove:output_type -> talos.v1.ProveResponse
+	9,  // 9: talos.v1.Signer.Watch:output_type -> talos.v1.MemberList
+	10, // 10: talos.v1.Signer.Leave:output_type -> talos.v1.LeaveResponse
+	7,  // [7:11] is the sub-list for method output_type
+	3,  // [3:7] is the sub-list for method input_type
+	3,  // [3:3] is the sub-list for extension type_name
+	3,  // [3:3] is the sub-list for extension extendee
+	0,  // [0:3] is the sub-list for field type_name
 }
 
 func init() { file_signer_signer_proto_init() }
@@ -247,7 +506,7 @@ func file_signer_signer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_signer_signer_proto_rawDesc), len(file_signer_signer_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   2,
+			NumMessages:   5,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -11,6 +11,7 @@ import (
 	grpc "google.golang.org/grpc"
 	codes "google.golang.org/grpc/codes"
 	status "google.golang.org/grpc/status"
+	membership "talos/api/membership"
 )
 
 // This is a compile-time assertion to ensure that this generated file
@@ -19,7 +20,10 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	Signer_Sign_FullMethodName = "/talos.v1.Signer/Sign"
+	Signer_Sign_FullMethodName  = "/talos.v1.Signer/Sign"
+	Signer_Prove_FullMethodName = "/talos.v1.Signer/Prove"
+	Signer_Watch_FullMethodName = "/talos.v1.Signer/Watch"
+	Signer_Leave_FullMethodName = "/talos.v1.Signer/Leave"
 )
 
 // SignerClient is the client API for Signer service.
@@ -31,6 +35,10 @@ const (
 // over a unix socket by trustd's user alone.
 type SignerClient interface {
 	Sign(ctx context.Context, in *SignRequest, opts ...grpc.CallOption) (*SignResponse, error)
+	// The calls of MembershipService, with what trustd knows of the caller.
+	Prove(ctx context.Context, in *SignerProveRequest, opts ...grpc.CallOption) (*membership.ProveResponse, error)
+	Watch(ctx context.Context, in *SignerWatchRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[membership.MemberList], error)
+	Leave(ctx context.Context, in *SignerLeaveRequest, opts ...grpc.CallOption) (*membership.LeaveResponse, error)
 }
 
 type signerClient struct {
@@ -51,6 +59,45 @@ func (c *signerClient) Sign(ctx context.Context, in *SignRequest, opts ...grpc.C
 	return out, nil
 }
 
+func (c *signerClient) Prove(ctx context.Context, in *SignerProveRequest, opts ...grpc.CallOption) (*membership.ProveResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(membership.ProveResponse)
+	err := c.cc.Invoke(ctx, Signer_Prove_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *signerClient) Watch(ctx context.Context, in *SignerWatchRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[membership.MemberList], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Signer_ServiceDesc.Streams[0], Signer_Watch_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[SignerWatchRequest, membership.MemberList]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Signer_WatchClient = grpc.ServerStreamingClient[membership.MemberList]
+
+func (c *signerClient) Leave(ctx context.Context, in *SignerLeaveRequest, opts ...grpc.CallOption) (*membership.LeaveResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(membership.LeaveResponse)
+	err := c.cc.Invoke(ctx, Signer_Leave_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // SignerServer is the server API for Signer service.
 // All implementations must embed UnimplementedSignerServer
 // for forward compatibility.
@@ -60,6 +107,10 @@ func (c *signerClient) Sign(ctx context.Context, in *SignRequest, opts ...grpc.C
 // over a unix socket by trustd's user alone.
 type SignerServer interface {
 	Sign(context.Context, *SignRequest) (*SignResponse, error)
+	// The calls of MembershipService, with what trustd knows of the caller.
+	Prove(context.Context, *SignerProveRequest) (*membership.ProveResponse, error)
+	Watch(*SignerWatchRequest, grpc.ServerStreamingServer[membership.MemberList]) error
+	Leave(context.Context, *SignerLeaveRequest) (*membership.LeaveResponse, error)
 	mustEmbedUnimplementedSignerServer()
 }
 
@@ -72,6 +123,15 @@ type UnimplementedSignerServer struct{}
 
 func (UnimplementedSignerServer) Sign(context.Context, *SignRequest) (*SignResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Sign not implemented")
+}
+func (UnimplementedSignerServer) Prove(context.Context, *SignerProveRequest) (*membership.ProveResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Prove not implemented")
+}
+func (UnimplementedSignerServer) Watch(*SignerWatchRequest, grpc.ServerStreamingServer[membership.MemberList]) error {
+	return status.Error(codes.Unimplemented, "method Watch not implemented")
+}
+func (UnimplementedSignerServer) Leave(context.Context, *SignerLeaveRequest) (*membership.LeaveResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Leave not implemented")
 }
 func (UnimplementedSignerServer) mustEmbedUnimplementedSignerServer() {}
 func (UnimplementedSignerServer) testEmbeddedByValue()                {}
@@ -112,6 +172,53 @@ func _Signer_Sign_Handler(srv interface{}, ctx context.Context, dec func(interfa
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Signer_Prove_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SignerProveRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SignerServer).Prove(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Signer_Prove_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SignerServer).Prove(ctx, req.(*SignerProveRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Signer_Watch_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(SignerWatchRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(SignerServer).Watch(m, &grpc.GenericServerStream[SignerWatchRequest, membership.MemberList]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Signer_WatchServer = grpc.ServerStreamingServer[membership.MemberList]
+
+func _Signer_Leave_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SignerLeaveRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SignerServer).Leave(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Signer_Leave_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SignerServer).Leave(ctx, req.(*SignerLeaveRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Signer_ServiceDesc is the grpc.ServiceDesc for Signer service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -123,7 +230,21 @@ var Signer_ServiceDesc = grpc.ServiceDesc{
 			MethodName: "Sign",
 			Handler:    _Signer_Sign_Handler,
 		},
+		{
+			MethodName: "Prove",
+			Handler:    _Signer_Prove_Handler,
+		},
+		{
+			MethodName: "Leave",
+			Handler:    _Signer_Leave_Handler,
+		},
 	},
-	Streams:  []grpc.StreamDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "Watch",
+			Handler:       _Signer_Watch_Handler,
+			ServerStreams: true,
+		},
+	},
 	Metadata: "signer/signer.proto",
 }

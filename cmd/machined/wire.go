@@ -15,10 +15,13 @@ import (
 	"talos/internal/cri"
 	"talos/internal/custom"
 	"talos/internal/etcd"
+	"talos/internal/identity"
+	"talos/internal/join"
 	"talos/internal/kube"
 	"talos/internal/layout"
 	"talos/internal/logs/send"
 	"talos/internal/machine"
+	"talos/internal/members"
 	"talos/internal/netconfig"
 	"talos/internal/secrets"
 	"talos/internal/service"
@@ -44,9 +47,17 @@ func (n *node) wire(ctx context.Context, st state.State, tasks *group) error {
 	})
 	keeper := status.New()
 	member := n.member
+	who, err := identity.Load(layout.IdentityFile)
+	if err != nil {
+		return err
+	}
+	crowd := members.Options{
+		Log: n.log, Identity: who, Facts: members.NewFacts(member.Client), List: members.NewList(layout.MembersFile, n.log),
+		Ask: &join.Client{Identity: who},
+	}
 	events := machine.NewEvents()
 	n.publish(events, keeper)
-	rt, err := n.controllers(st, keeper, member)
+	rt, err := n.controllers(st, keeper, member, crowd)
 	if err != nil {
 		return err
 	}
@@ -59,7 +70,9 @@ func (n *node) wire(ctx context.Context, st state.State, tasks *group) error {
 		return err
 	})
 	tasks.Go("api", func(ctx context.Context) error { return n.serveAPI(ctx, st, rt, cfg, member, events) })
-	tasks.Go("signer", func(ctx context.Context) error { return signer.Serve(ctx, st, n.log) })
+	tasks.Go("signer", func(ctx context.Context) error {
+		return signer.Serve(ctx, signer.Options{State: st, Registry: crowd.Facts, List: crowd.List, Log: n.log})
+	})
 	late := []service.Definition{itself()}
 	for _, d := range daemons(st) {
 		late = append(late, d.service())
@@ -77,7 +90,7 @@ func (n *node) wire(ctx context.Context, st state.State, tasks *group) error {
 }
 
 // controllers makes the runtime with every controller of machined.
-func (n *node) controllers(st state.State, keeper *status.Machine, member *etcd.Member) (*runtime.Runtime, error) {
+func (n *node) controllers(st state.State, keeper *status.Machine, member *etcd.Member, crowd members.Options) (*runtime.Runtime, error) {
 	rt, err := runtime.NewRuntime(st, zapLogger(n.log), options.WithMetrics(false))
 	if err != nil {
 		return nil, fmt.Errorf("controller runtime: %w", err)
@@ -86,7 +99,8 @@ func (n *node) controllers(st state.State, keeper *status.Machine, member *etcd.
 	for _, family := range [][]controller.Controller{
 		{keeper.Controller(n.log)},
 		netconfig.Controllers(netconfig.Options{Log: n.log}),
-		secrets.Controllers(secrets.Options{Log: n.log}),
+		secrets.Controllers(secrets.Options{Log: n.log, Ask: crowd.Certificate}),
+		members.Controllers(crowd),
 		cri.Controllers(cri.ControllerOptions{Log: n.log, Restart: restartCRI}),
 		custom.Controllers(n.log, restartCRI),
 		send.Controllers(n.log, n.logs),

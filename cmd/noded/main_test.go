@@ -39,8 +39,10 @@ import (
 	"talos/api/machine"
 	"talos/api/security"
 	"talos/internal/authz"
+	"talos/internal/identity"
 	"talos/internal/layout"
 	"talos/internal/linux/peercred"
+	"talos/internal/members"
 	respem "talos/internal/resources/pem"
 	"talos/internal/resources/secrets"
 	"talos/internal/store"
@@ -190,7 +192,9 @@ func newNode(t *testing.T) *node {
 
 	quiet := slog.New(slog.DiscardHandler)
 	go store.Serve(t.Context(), st, layout.StoreSocket, quiet)
-	go signer.Serve(t.Context(), st, quiet)
+	live := members.NewList(filepath.Join(t.TempDir(), "members.json"), quiet)
+	live.Set(nil, true)
+	go signer.Serve(t.Context(), signer.Options{State: st, Registry: anybody{}, List: live, Log: quiet})
 	listener, err := peercred.Listen(layout.MachineSocket)
 	check(err)
 	behind := grpc.NewServer(grpc.Creds(peercred.Credentials(layout.RouterUID)),
@@ -200,6 +204,15 @@ func newNode(t *testing.T) *node {
 	t.Cleanup(behind.Stop)
 	return n
 }
+
+// anybody admits everybody: bindings are shown in internal/members.
+type anybody struct{}
+
+func (anybody) Admit(context.Context, members.Record, []string, bool) error { return nil }
+func (anybody) Holds(context.Context, identity.ID) ([]netip.Addr, bool, error) {
+	return nil, false, nil
+}
+func (anybody) Remove(context.Context, string) ([]string, error) { return nil, nil }
 
 func (n *node) issue(t *testing.T, name string, roles []string, usage x509.ExtKeyUsage) *respem.CertificateAndKey {
 	t.Helper()

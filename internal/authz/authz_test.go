@@ -36,6 +36,7 @@ import (
 // elsewhere are services that never pass apid: they have doors of their own.
 var elsewhere = []string{
 	"securityapi.SecurityService", // trustd: a token
+	"talos.v1.MembershipService",  // trustd: a token
 	"talos.v1.Signer",             // machined, for trustd's user alone
 }
 

@@ -18,8 +18,10 @@ const (
 
 	ConfigFile         = StateDir + "/config.yaml"
 	PlatformConfigFile = PlatformDir + "/config.yaml"
-	PowerFile          = MetaDir + "/power" // "reboot" or "poweroff": what the node asked of the supervisor
-	WipeFile           = MetaDir + "/wipe"  // labels of what a reset has begun to empty
+	PowerFile          = MetaDir + "/power"         // "reboot" or "poweroff": what the node asked of the supervisor
+	WipeFile           = MetaDir + "/wipe"          // labels of what a reset has begun to empty
+	IdentityFile       = StateDir + "/identity.key" // what makes the node this node
+	MembersFile        = StateDir + "/members.json" // the cluster's nodes, as last seen
 
 	EtcdDataDir     = "/var/lib/etcd"
 	KubernetesDir   = "/etc/kubernetes" // tmpfs bound over the image's empty folder
@@ -49,6 +51,10 @@ const (
 	TrustPort = 50001
 	KubePort  = 6443
 )
+
+// TrustName is in the certificates of every trustd, and no node can get it by
+// asking: who speaks to trustd looks for it, whatever address it was reached by.
+const TrustName = "trustd.control-plane.talos.internal"
 
 // User ids; the group id is the same number.
 const (

@@ -5,12 +5,14 @@ import (
 	"encoding/base64"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/cosi-project/runtime/pkg/controller"
 	"github.com/cosi-project/runtime/pkg/safe"
 	"go.yaml.in/yaml/v3"
 
+	"talos/internal/layout"
 	"talos/internal/pki"
 	"talos/internal/resources/pem"
 	"talos/internal/resources/secrets"
@@ -22,22 +24,20 @@ const roleImpersonator = "os:impersonator"
 var localhost = netip.MustParseAddr("127.0.0.1")
 
 // apiStep issues what apid and trustd serve with.
-func apiStep(ctx context.Context, r controller.Runtime, now time.Time) error {
+func (w *worker) apiStep(ctx context.Context, r controller.Runtime, now time.Time) error {
 	cfg, n, err := inputs(ctx, r)
 	if err != nil || cfg == nil {
 		return err
 	}
-	ips, names := split(cfg.Machine.CertSANs)
+	if !cfg.IsControlPlane() {
+		return w.step(ctx, r, cfg, n, now)
+	}
+	// Whoever reaches a control plane node does so by the cluster's endpoint too.
+	ips, names := split(append([]string{cfg.Endpoint().Hostname()}, cfg.Machine.CertSANs...))
 	ips = unique(append(append(ips, n.addresses...), localhost))
 	names = unique(append(names, n.hostname, "localhost"))
-	if err := safe.WriterModify(ctx, r, secrets.NewCertSAN(APIID), func(res *secrets.CertSAN) error {
-		*res.TypedSpec() = secrets.CertSANSpec{IPs: ips, DNSNames: names, FQDN: n.hostname}
-		return nil
-	}); err != nil {
+	if err := writeCertSANs(ctx, r, n, ips, names); err != nil {
 		return err
-	}
-	if !cfg.IsControlPlane() {
-		return nil // a worker asks a control plane node's trustd
 	}
 	ca, err := authority("machine.ca", cfg.Machine.CA)
 	if err != nil {
@@ -57,11 +57,19 @@ func apiStep(ctx context.Context, r controller.Runtime, now time.Time) error {
 	}); err != nil {
 		return err
 	}
+	server.DNSNames = append(slices.Clone(names), layout.TrustName)
 	return safe.WriterModify(ctx, r, secrets.NewTrustdCertificate(TrustdID), func(res *secrets.TrustdCertificate) error {
 		spec := res.TypedSpec()
 		spec.AcceptedCAs = trusted
 		spec.Server, err = issue(ca, spec.Server, server, now)
 		return err
+	})
+}
+
+func writeCertSANs(ctx context.Context, r controller.Runtime, n node, ips []netip.Addr, names []string) error {
+	return safe.WriterModify(ctx, r, secrets.NewCertSAN(APIID), func(res *secrets.CertSAN) error {
+		*res.TypedSpec() = secrets.CertSANSpec{IPs: ips, DNSNames: names, FQDN: n.hostname}
+		return nil
 	})
 }
 

@@ -5,7 +5,8 @@
 // It reads the authorities from the machine configuration and the names from
 // the network's resources, and writes the secrets family. A certificate is
 // kept as long as it says what it should and is not past half its life, so
-// that nothing restarts without need. Keys stay in the store, which only
+// that nothing restarts without need. Control plane nodes hold the authorities
+// and issue for themselves; a worker asks one of them (internal/join). Keys stay in the store, which only
 // machined reads whole; how they reach a service is that service's matter.
 package secrets
 
@@ -53,10 +54,11 @@ const (
 	KubeconfigLifetime = 365 * 24 * time.Hour
 )
 
-// Options are what a test bends.
+// Options are what the package works with, and what a test bends.
 type Options struct {
 	Now func() time.Time
 	Log *slog.Logger
+	Ask Ask // on a worker; nil: it gets no certificates
 }
 
 // Controllers makes the package's controllers.
@@ -77,7 +79,7 @@ func Controllers(opts Options) []controller.Controller {
 			reconcile.Kind[*secrets.OSRootSecrets](), reconcile.Kind[*secrets.EtcdRootSecrets](),
 			reconcile.Kind[*secrets.KubernetesRootSecrets](), reconcile.Kind[*secrets.KubeletSecrets](),
 		}},
-		{"API", apiStep, []resource.Kind{
+		{"API", (&worker{ask: opts.Ask, log: opts.Log}).apiStep, []resource.Kind{
 			reconcile.Kind[*secrets.ApiCertificate](), reconcile.Kind[*secrets.TrustdCertificate](), reconcile.Kind[*secrets.CertSAN](),
 		}},
 		{"Etcd", etcdStep, []resource.Kind{reconcile.Kind[*secrets.EtcdSecrets]()}},
@@ -106,6 +108,7 @@ var errWait = fmt.Errorf("%w: a name or an address of the node is missing", reco
 // node is what certificates of a node name.
 type node struct {
 	hostname  string
+	domain    string
 	addresses []netip.Addr
 }
 
@@ -126,7 +129,7 @@ func inputs(ctx context.Context, r controller.Reader) (cfg *config.Config, n nod
 	if len(addresses.TypedSpec().Addresses) == 0 || hostname.TypedSpec().Hostname == "" {
 		return nil, n, errWait
 	}
-	n.hostname = hostname.TypedSpec().Hostname
+	n.hostname, n.domain = hostname.TypedSpec().Hostname, hostname.TypedSpec().Domainname
 	for _, prefix := range addresses.TypedSpec().Addresses {
 		n.addresses = append(n.addresses, prefix.Addr())
 	}

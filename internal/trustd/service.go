@@ -30,32 +30,52 @@ func newService(log *slog.Logger, signer signerapi.SignerClient) *service {
 	return &service{log: log, signer: signer, pace: newPace(time.Now)}
 }
 
-// Certificate has a certificate signed for whoever shows the token, for what
-// the address of the call proves.
-func (s *service) Certificate(ctx context.Context, r *security.CertificateRequest) (*security.CertificateResponse, error) {
+// caller is who asks: where from, and with which token.
+type caller struct {
+	addr  netip.Addr
+	token string
+}
+
+// admit paces callers and finds out what they show.
+func (s *service) admit(ctx context.Context) (caller, error) {
 	addr, err := peerOf(ctx)
 	if err != nil {
-		return nil, err
+		return caller{}, err
 	}
 	if !s.pace.allow(addr) {
-		s.log.Warn("request refused", "peer", addr, "reason", "too many requests")
-		return nil, status.Errorf(codes.ResourceExhausted, "too many requests from %s: try again in some seconds", addr)
+		return caller{}, s.refuse(addr, status.Errorf(codes.ResourceExhausted, "too many requests from %s: try again in some seconds", addr))
 	}
 	token, err := tokenOf(ctx)
 	if err != nil {
-		s.log.Warn("request refused", "peer", addr, "reason", status.Convert(err).Message())
+		return caller{}, s.refuse(addr, err)
+	}
+	return caller{addr: addr, token: token}, nil
+}
+
+// refuse writes down why somebody got nothing.
+func (s *service) refuse(addr netip.Addr, err error) error {
+	s.log.Warn("request refused", "peer", addr, "reason", status.Convert(err).Message())
+	return err
+}
+
+// Certificate has a certificate signed for whoever shows the token, for what
+// the address of the call and further proofs prove.
+func (s *service) Certificate(ctx context.Context, r *security.CertificateRequest) (*security.CertificateResponse, error) {
+	c, err := s.admit(ctx)
+	if err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, signTimeout)
 	defer cancel()
 	signed, err := s.signer.Sign(ctx, &signerapi.SignRequest{
-		Csr: r.GetCsr(), Peer: addr.String(), Usage: signerapi.Usage_USAGE_SERVER, Token: token,
+		Csr: r.GetCsr(), Peer: c.addr.String(), Usage: signerapi.Usage_USAGE_SERVER, Token: c.token,
+		Identity: r.GetIdentity(), Signature: r.GetSignature(), Proofs: r.GetProofs(), Mac: r.GetMac(),
+		OperatingSystem: r.GetOperatingSystem(), Unlisted: r.GetUnlisted(),
 	})
 	if err != nil {
-		s.log.Warn("request refused", "peer", addr, "reason", status.Convert(err).Message())
-		return nil, err
+		return nil, s.refuse(c.addr, err)
 	}
-	s.log.Info("certificate issued", "peer", addr)
+	s.log.Info("certificate issued", "peer", c.addr)
 	return &security.CertificateResponse{Ca: signed.GetCa(), Crt: signed.GetCrt()}, nil
 }
 

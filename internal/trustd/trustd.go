@@ -1,7 +1,8 @@
-// Package trustd gives certificates to nodes that can prove they belong: it
-// faces the network on port 50001, paces those who ask, and passes requests
-// with the address they came from to machined, which knows the token, holds
-// the CA's key and decides (internal/trustd/signer).
+// Package trustd gives certificates to nodes that can prove they belong, and
+// tells them who else does: it faces the network on port 50001, paces those
+// who ask, and passes requests with the address they came from to machined,
+// which knows the token, holds the CA's key and decides
+// (internal/trustd/signer).
 //
 // It has no secret but its own server certificate, reads nothing else from
 // the store, and keeps nothing on disk.
@@ -25,7 +26,9 @@ import (
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/keepalive"
 
+	"talos/api/membership"
 	"talos/api/security"
 	signerapi "talos/api/signer"
 	"talos/internal/door"
@@ -39,7 +42,7 @@ const (
 	certificateID   = "trustd"
 	grace           = 3 * time.Second
 	maxRequest      = 64 << 10 // bytes; a signing request has one or two thousand
-	maxConns        = 256
+	maxConns        = 1024     // each node watches the list over one
 	maxConnsPerPeer = 16
 )
 
@@ -97,8 +100,12 @@ func Serve(ctx context.Context, log *slog.Logger, config Config) error {
 		})),
 		grpc.MaxRecvMsgSize(maxRequest), grpc.MaxHeaderListSize(16<<10), grpc.MaxConcurrentStreams(4),
 		grpc.ConnectionTimeout(10*time.Second),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second, MaxConnectionIdle: time.Minute}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second}),
 	)
-	security.RegisterSecurityServiceServer(server, newService(log, signerapi.NewSignerClient(signer)))
+	answers := newService(log, signerapi.NewSignerClient(signer))
+	security.RegisterSecurityServiceServer(server, answers)
+	membership.RegisterMembershipServiceServer(server, &list{service: answers})
 	stop := context.AfterFunc(ctx, func() { door.Stop(server, grace) })
 	defer stop()
 	log.Info("serving", "address", config.Listener.Addr().String())

@@ -27,6 +27,8 @@ import (
 
 	"talos/api/security"
 	signerapi "talos/api/signer"
+	"talos/internal/identity"
+	"talos/internal/members"
 	respem "talos/internal/resources/pem"
 	"talos/internal/resources/secrets"
 	"talos/internal/store"
@@ -51,6 +53,28 @@ func (l *log) String() string {
 	defer l.mu.Unlock()
 	return l.buf.String()
 }
+
+// anybody admits everybody: that names are others' is shown with a real etcd
+// (internal/members).
+type anybody struct{}
+
+func (anybody) Admit(context.Context, members.Record, []string, bool) error { return nil }
+func (anybody) Holds(context.Context, identity.ID) ([]netip.Addr, bool, error) {
+	return nil, false, nil
+}
+func (anybody) Remove(context.Context, string) ([]string, error) { return nil, nil }
+
+// elsewhere makes connections come from another machine's address.
+type elsewhere struct{ net.Listener }
+
+func (l elsewhere) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	return from{conn}, err
+}
+
+type from struct{ net.Conn }
+
+func (from) RemoteAddr() net.Addr { return &net.TCPAddr{IP: net.IPv4(10, 5, 0, 7), Port: 7} }
 
 // serve starts trustd with a real signer behind it, and returns a client and
 // the CA's pool.
@@ -90,13 +114,18 @@ func serve(t *testing.T, out *log) (security.SecurityServiceClient, *x509.CertPo
 		}
 	}
 
+	quiet := slog.New(slog.DiscardHandler)
+	live := members.NewList(filepath.Join(t.TempDir(), "members.json"), quiet)
+	live.Set([]members.Record{{
+		NodeID: identity.Of([]byte("cp")), Hostname: "cp-1", Addresses: []netip.Addr{netip.MustParseAddr("10.5.0.2")}, MachineType: "controlplane",
+	}}, true)
 	socket := filepath.Join(t.TempDir(), "s.sock")
 	unix, err := net.Listen("unix", socket)
 	if err != nil {
 		t.Fatal(err)
 	}
 	signing := grpc.NewServer()
-	signerapi.RegisterSignerServer(signing, signer.New(st, slog.New(slog.DiscardHandler)))
+	signerapi.RegisterSignerServer(signing, signer.New(signer.Options{State: st, Registry: anybody{}, List: live, Log: quiet}))
 	go signing.Serve(unix)
 	t.Cleanup(signing.Stop)
 
@@ -107,7 +136,7 @@ func serve(t *testing.T, out *log) (security.SecurityServiceClient, *x509.CertPo
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() {
-		done <- Serve(ctx, slog.New(slog.NewTextHandler(out, nil)), Config{Listener: listener, Store: st, Signer: socket})
+		done <- Serve(ctx, slog.New(slog.NewTextHandler(out, nil)), Config{Listener: elsewhere{listener}, Store: st, Signer: socket})
 	}()
 	t.Cleanup(func() {
 		cancel()
@@ -131,7 +160,7 @@ func csr(t *testing.T, ip string) []byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{IPAddresses: []net.IP{net.ParseIP(ip)}}, key)
+	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{IPAddresses: []net.IP{net.ParseIP(ip)}, DNSNames: []string{"worker-1"}}, key)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -148,7 +177,7 @@ func TestCertificate(t *testing.T) {
 		}
 		return ctx
 	}
-	r, err := client.Certificate(with(token), &security.CertificateRequest{Csr: csr(t, "127.0.0.1")})
+	r, err := client.Certificate(with(token), &security.CertificateRequest{Csr: csr(t, "10.5.0.7")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -157,7 +186,7 @@ func TestCertificate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := crt.Verify(x509.VerifyOptions{Roots: pool, DNSName: "127.0.0.1"}); err != nil {
+	if _, err := crt.Verify(x509.VerifyOptions{Roots: pool, DNSName: "10.5.0.7"}); err != nil {
 		t.Error(err)
 	}
 	for _, c := range []struct {
@@ -166,9 +195,9 @@ func TestCertificate(t *testing.T) {
 		ip   string
 		want codes.Code
 	}{
-		{"no token", with(), "127.0.0.1", codes.Unauthenticated},
-		{"two tokens", with(token, token), "127.0.0.1", codes.Unauthenticated},
-		{"wrong token", with("nope"), "127.0.0.1", codes.PermissionDenied},
+		{"no token", with(), "10.5.0.7", codes.Unauthenticated},
+		{"two tokens", with(token, token), "10.5.0.7", codes.Unauthenticated},
+		{"wrong token", with("nope"), "10.5.0.7", codes.PermissionDenied},
 		{"another's address", with(token), "10.0.0.1", codes.PermissionDenied},
 	} {
 		if _, err := client.Certificate(c.ctx, &security.CertificateRequest{Csr: csr(t, c.ip)}); status.Code(err) != c.want {
@@ -187,7 +216,7 @@ func TestCertificate(t *testing.T) {
 	if status.Code(err) != codes.ResourceExhausted {
 		t.Errorf("guessing on = %v, want ResourceExhausted", err)
 	}
-	if text := out.String(); !strings.Contains(text, "certificate issued") || !strings.Contains(text, "peer=127.0.0.1") || strings.Contains(text, token) {
+	if text := out.String(); !strings.Contains(text, "certificate issued") || !strings.Contains(text, "peer=10.5.0.7") || strings.Contains(text, token) {
 		t.Errorf("log:\n%s", text)
 	}
 }

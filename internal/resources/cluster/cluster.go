@@ -21,16 +21,17 @@ func Types() []object.Definition {
 		object.Define(NewIdentity("")),
 		object.Define(NewInfo("")),
 		object.Define(NewMember("")),
+		object.Define(NewAffiliate("")),
 	}
 }
 
 // IdentityType is the resource type of Identity.
 const IdentityType = resource.Type("Identities.cluster.talos.dev")
 
-// Identity is the name of this node among machines. Nodes alone in their cluster have none.
+// Identity is the name of this node among machines, under id local.
 type Identity = typed.Resource[IdentitySpec, identityDefinition]
 
-// IdentitySpec names the node for as long as its STATE lives.
+// IdentitySpec names the node for as long as its STATE lives: the hash of a public key that is made with it.
 type IdentitySpec struct {
 	NodeID string `yaml:"nodeId" protobuf:"1"`
 }
@@ -58,7 +59,7 @@ func NewIdentity(id resource.ID) *Identity {
 // InfoType is the resource type of Info.
 const InfoType = resource.Type("Infos.cluster.talos.dev")
 
-// Info names the cluster. Nodes alone in their cluster have none.
+// Info names the cluster, under id current.
 type Info = typed.Resource[InfoSpec, infoDefinition]
 
 // InfoSpec comes from the configuration: cluster.id and cluster.clusterName.
@@ -91,7 +92,7 @@ func NewInfo(id resource.ID) *Info {
 // MemberType is the resource type of Member.
 const MemberType = resource.Type("Members.cluster.talos.dev")
 
-// Member is a node of the cluster as the others find it. Nodes alone in their cluster have none.
+// Member is a node of the cluster as the others find it, this one too, under its host name.
 type Member = typed.Resource[MemberSpec, memberDefinition]
 
 // MemberSpec has the addresses at which the node's API answers; ControlPlane is set where the node has an API server.
@@ -125,6 +126,45 @@ func (memberDefinition) ResourceDefinition() meta.ResourceDefinitionSpec {
 // NewMember returns an empty Member under id.
 func NewMember(id resource.ID) *Member {
 	return typed.NewResource[MemberSpec, memberDefinition](resource.NewMetadata(Namespace, MemberType, id, resource.VersionUndefined), MemberSpec{})
+}
+
+// AffiliateType is the resource type of Affiliate.
+const AffiliateType = resource.Type("Affiliates.cluster.talos.dev")
+
+// Affiliate is the same node under its node id.
+type Affiliate = typed.Resource[AffiliateSpec, affiliateDefinition]
+
+// AffiliateSpec says of a node what its Member does, and its name in Kubernetes.
+type AffiliateSpec struct {
+	NodeID          string        `yaml:"nodeId" protobuf:"1"`
+	Addresses       []netip.Addr  `yaml:"addresses" protobuf:"2"`
+	Hostname        string        `yaml:"hostname" protobuf:"3"`
+	Nodename        string        `yaml:"nodename" protobuf:"4"`
+	OperatingSystem string        `yaml:"operatingSystem" protobuf:"5"`
+	MachineType     MachineType   `yaml:"machineType" protobuf:"6"`
+	ControlPlane    *ControlPlane `yaml:"controlPlane" protobuf:"8"`
+}
+
+// DeepCopy returns a copy that shares nothing with s.
+func (s AffiliateSpec) DeepCopy() AffiliateSpec { return object.Clone(s) }
+
+type affiliateDefinition struct{}
+
+func (affiliateDefinition) ResourceDefinition() meta.ResourceDefinitionSpec {
+	return meta.ResourceDefinitionSpec{
+		Type:             AffiliateType,
+		DefaultNamespace: Namespace,
+		PrintColumns: []meta.PrintColumn{
+			{Name: "Hostname", JSONPath: `{.hostname}`},
+			{Name: "Machine Type", JSONPath: `{.machineType}`},
+			{Name: "Addresses", JSONPath: `{.addresses}`},
+		},
+	}
+}
+
+// NewAffiliate returns an empty Affiliate under id.
+func NewAffiliate(id resource.ID) *Affiliate {
+	return typed.NewResource[AffiliateSpec, affiliateDefinition](resource.NewMetadata(Namespace, AffiliateType, id, resource.VersionUndefined), AffiliateSpec{})
 }
 
 // ControlPlane is how a member's API server is reached: its port on each of the member's addresses.

@@ -15,6 +15,8 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+
+	"talos/internal/members"
 )
 
 const (
@@ -84,7 +86,7 @@ func names(csr *x509.CertificateRequest) (*Request, error) {
 	}
 	for _, name := range csr.DNSNames {
 		name = strings.ToLower(name)
-		if !hostname(name) {
+		if !members.ValidHostname(name) {
 			return nil, fmt.Errorf("signing request names %.80q, which is no host name", name)
 		}
 		if !slices.Contains(r.Names, name) {
@@ -114,54 +116,37 @@ func acceptable(key crypto.PublicKey) error {
 	return fmt.Errorf("its key is a %T", key)
 }
 
-// hostname holds RFC 1123's rules; a name that reads as an address is none.
-func hostname(s string) bool {
-	if s == "" || len(s) > 253 {
-		return false
-	}
-	if _, err := netip.ParseAddr(s); err == nil {
-		return false
-	}
-	for label := range strings.SplitSeq(s, ".") {
-		if label == "" || len(label) > 63 || label[0] == '-' || label[len(label)-1] == '-' {
-			return false
-		}
-		for _, c := range label {
-			if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' {
-				return false
-			}
-		}
-	}
-	return true
-}
-
 // Reserved is what no node may be certified as by asking.
 type Reserved struct {
 	Names     []string
 	Addresses []netip.Addr
 }
 
-// Check holds the request against what its sender can prove: that he is at
-// peer. He may be known by one host name, short and with its domain, which is
-// nobody's that matters.
-func (r *Request) Check(peer netip.Addr, taken Reserved) error {
-	peer = peer.Unmap()
-	if !peer.IsValid() || peer.IsUnspecified() || peer.IsMulticast() {
-		return fmt.Errorf("%v is no address of a node", peer)
-	}
-	if slices.ContainsFunc(taken.Addresses, func(a netip.Addr) bool { return a.Unmap() == peer }) {
-		return fmt.Errorf("%s is a control plane node's address", peer)
+// Check holds the request against what its sender has proven: that he is at
+// some addresses, the first being the one that he calls from. He may be known
+// by one host name, short and with its domain, which is nobody's that matters.
+func (r *Request) Check(proven []netip.Addr, taken Reserved) error {
+	for _, addr := range proven {
+		if !members.Usable(addr) {
+			return fmt.Errorf("%v is no address of a node", addr)
+		}
+		if slices.Contains(taken.Addresses, addr) {
+			return fmt.Errorf("%s is a control plane node's address", addr)
+		}
 	}
 	for _, addr := range r.Addresses {
-		if addr != peer {
-			return fmt.Errorf("the request names %s, but comes from %s", addr, peer)
+		if !slices.Contains(proven, addr) {
+			return fmt.Errorf("the request names %s, but comes from %s without a proof of the other", addr, proven[0])
 		}
 	}
+	if len(r.Names) == 0 {
+		return errors.New("the request names no host")
+	}
 	for _, name := range r.Names {
-		if name == "localhost" || strings.HasSuffix(name, ".localhost") || name == "kubernetes" || strings.HasPrefix(name, "kubernetes.") {
+		if local(name) {
 			return fmt.Errorf("the name %q is not a node's", name)
 		}
-		if slices.ContainsFunc(taken.Names, func(t string) bool { return sameHost(t, name) }) {
+		if slices.ContainsFunc(taken.Names, func(t string) bool { return members.SameHost(t, name) }) {
 			return fmt.Errorf("the name %q is a control plane node's", name)
 		}
 	}
@@ -172,16 +157,13 @@ func (r *Request) Check(peer netip.Addr, taken Reserved) error {
 	return nil
 }
 
-// sameHost compares names; one without a domain stands for that host in any.
-func sameHost(taken, name string) bool {
-	taken = strings.ToLower(strings.TrimSuffix(taken, "."))
-	if taken == "" {
-		return false
+// local says whether a name means something else than a node wherever it is
+// used: this machine, Kubernetes' own service, a trustd.
+func local(name string) bool {
+	for _, domain := range []string{"localhost", "kubernetes", "talos.internal", "localdomain"} {
+		if name == domain || strings.HasSuffix(name, "."+domain) || strings.HasPrefix(name, domain+".") {
+			return true
+		}
 	}
-	if taken == name {
-		return true
-	}
-	takenHost, takenDomain, _ := strings.Cut(taken, ".")
-	host, domain, _ := strings.Cut(name, ".")
-	return takenHost == host && (takenDomain == "" || domain == "")
+	return false
 }

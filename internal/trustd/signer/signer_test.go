@@ -2,6 +2,7 @@ package signer
 
 import (
 	"bytes"
+	"context"
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/elliptic"
@@ -16,6 +17,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -25,6 +27,8 @@ import (
 	"google.golang.org/grpc/status"
 
 	signerapi "talos/api/signer"
+	"talos/internal/identity"
+	"talos/internal/members"
 	"talos/internal/resources/network"
 	respem "talos/internal/resources/pem"
 	"talos/internal/resources/secrets"
@@ -97,8 +101,25 @@ func newServer(t *testing.T) (*Server, *x509.CertPool) {
 	}
 	pool := x509.NewCertPool()
 	pool.AppendCertsFromPEM(root.TypedSpec().IssuingCA.Crt)
-	return New(st, slog.New(slog.DiscardHandler)), pool
+	return New(Options{State: st, Registry: anybody{}, List: live(t), Log: slog.New(slog.DiscardHandler)}), pool
 }
+
+// live is a list as on a control plane node that has a part in etcd.
+func live(t *testing.T) *members.List {
+	l := members.NewList(filepath.Join(t.TempDir(), "members.json"), slog.New(slog.DiscardHandler))
+	l.Set(nil, true)
+	return l
+}
+
+// anybody admits everybody: that names are others' is shown with a real etcd
+// (internal/members).
+type anybody struct{}
+
+func (anybody) Admit(context.Context, members.Record, []string, bool) error { return nil }
+func (anybody) Holds(context.Context, identity.ID) ([]netip.Addr, bool, error) {
+	return nil, false, nil
+}
+func (anybody) Remove(context.Context, string) ([]string, error) { return nil, nil }
 
 func TestSign(t *testing.T) {
 	s, pool := newServer(t)
@@ -239,7 +260,7 @@ func FuzzDecodeRequest(f *testing.F) {
 			t.Errorf("accepted with key %T", r.Key)
 		}
 		for _, name := range r.Names {
-			if !hostname(name) || name != strings.ToLower(name) {
+			if !members.ValidHostname(name) || name != strings.ToLower(name) {
 				t.Errorf("accepted with name %q", name)
 			}
 		}
