@@ -52,9 +52,14 @@ func (s *service) admit(ctx context.Context) (caller, error) {
 	return caller{addr: addr, token: token}, nil
 }
 
-// refuse writes down why somebody got nothing.
+// refuse writes down why somebody got nothing. That this node can't tell yet is
+// no news: those who ask do so again and again.
 func (s *service) refuse(addr netip.Addr, err error) error {
-	s.log.Warn("request refused", "peer", addr, "reason", status.Convert(err).Message())
+	level := slog.LevelWarn
+	if status.Code(err) == codes.Unavailable {
+		level = slog.LevelDebug
+	}
+	s.log.Log(context.Background(), level, "request refused", "peer", addr, "reason", status.Convert(err).Message())
 	return err
 }
 
