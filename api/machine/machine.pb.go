@@ -7678,9 +7678,11 @@ func (x *DiskStat) GetDiscardTimeMs() uint64 {
 }
 
 type EtcdLeaveClusterRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The name of the cluster, to leave although etcd loses its quorum by it.
+	ForceQuorumLoss string `protobuf:"bytes,1003,opt,name=force_quorum_loss,json=forceQuorumLoss,proto3" json:"force_quorum_loss,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *EtcdLeaveClusterRequest) Reset() {
@@ -7711,6 +7713,13 @@ func (x *EtcdLeaveClusterRequest) ProtoReflect() protoreflect.Message {
 // Deprecated: Use EtcdLeaveClusterRequest.ProtoReflect.Descriptor instead.
 func (*EtcdLeaveClusterRequest) Descriptor() ([]byte, []int) {
 	return file_machine_machine_proto_rawDescGZIP(), []int{104}
+}
+
+func (x *EtcdLeaveClusterRequest) GetForceQuorumLoss() string {
+	if x != nil {
+		return x.ForceQuorumLoss
+	}
+	return ""
 }
 
 type EtcdLeaveCluster struct {
@@ -8986,8 +8995,17 @@ type EtcdMemberStatus struct {
 	RaftAppliedIndex uint64                 `protobuf:"varint,7,opt,name=raft_applied_index,json=raftAppliedIndex,proto3" json:"raft_applied_index,omitempty"`
 	Errors           []string               `protobuf:"bytes,8,rep,name=errors,proto3" json:"errors,omitempty"`
 	IsLearner        bool                   `protobuf:"varint,9,opt,name=is_learner,json=isLearner,proto3" json:"is_learner,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// Fields of ours: the cluster's voting members, how many of them decide, how
+	// many are up and may still be lost, and whether this member's node may be
+	// rebooted; the same in words.
+	Voters        uint32 `protobuf:"varint,1000,opt,name=voters,proto3" json:"voters,omitempty"`
+	Quorum        uint32 `protobuf:"varint,1001,opt,name=quorum,proto3" json:"quorum,omitempty"`
+	VotersUp      uint32 `protobuf:"varint,1002,opt,name=voters_up,json=votersUp,proto3" json:"voters_up,omitempty"`
+	CanLose       uint32 `protobuf:"varint,1003,opt,name=can_lose,json=canLose,proto3" json:"can_lose,omitempty"`
+	SafeToReboot  bool   `protobuf:"varint,1004,opt,name=safe_to_reboot,json=safeToReboot,proto3" json:"safe_to_reboot,omitempty"`
+	Verdict       string `protobuf:"bytes,1005,opt,name=verdict,proto3" json:"verdict,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *EtcdMemberStatus) Reset() {
@@ -9095,6 +9113,48 @@ func (x *EtcdMemberStatus) GetIsLearner() bool {
 		return x.IsLearner
 	}
 	return false
+}
+
+func (x *EtcdMemberStatus) GetVoters() uint32 {
+	if x != nil {
+		return x.Voters
+	}
+	return 0
+}
+
+func (x *EtcdMemberStatus) GetQuorum() uint32 {
+	if x != nil {
+		return x.Quorum
+	}
+	return 0
+}
+
+func (x *EtcdMemberStatus) GetVotersUp() uint32 {
+	if x != nil {
+		return x.VotersUp
+	}
+	return 0
+}
+
+func (x *EtcdMemberStatus) GetCanLose() uint32 {
+	if x != nil {
+		return x.CanLose
+	}
+	return 0
+}
+
+func (x *EtcdMemberStatus) GetSafeToReboot() bool {
+	if x != nil {
+		return x.SafeToReboot
+	}
+	return false
+}
+
+func (x *EtcdMemberStatus) GetVerdict() string {
+	if x != nil {
+		return x.Verdict
+	}
+	return ""
 }
 
 type EtcdDowngradeValidateRequest struct {
@@ -12391,8 +12451,9 @@ const file_machine_machine_proto_rawDesc = "" +
 	"\x11discard_completed\x18\r \x01(\x04R\x10discardCompleted\x12%\n" +
 	"\x0ediscard_merged\x18\x0e \x01(\x04R\rdiscardMerged\x12'\n" +
 	"\x0fdiscard_sectors\x18\x0f \x01(\x04R\x0ediscardSectors\x12&\n" +
-	"\x0fdiscard_time_ms\x18\x10 \x01(\x04R\rdiscardTimeMs\"\x19\n" +
-	"\x17EtcdLeaveClusterRequest\"@\n" +
+	"\x0fdiscard_time_ms\x18\x10 \x01(\x04R\rdiscardTimeMs\"F\n" +
+	"\x17EtcdLeaveClusterRequest\x12+\n" +
+	"\x11force_quorum_loss\x18\xeb\a \x01(\tR\x0fforceQuorumLoss\"@\n" +
 	"\x10EtcdLeaveCluster\x12,\n" +
 	"\bmetadata\x18\x01 \x01(\v2\x10.common.MetadataR\bmetadata\"Q\n" +
 	"\x18EtcdLeaveClusterResponse\x125\n" +
@@ -12464,7 +12525,7 @@ const file_machine_machine_proto_rawDesc = "" +
 	"\n" +
 	"EtcdStatus\x12,\n" +
 	"\bmetadata\x18\x01 \x01(\v2\x10.common.MetadataR\bmetadata\x12>\n" +
-	"\rmember_status\x18\x02 \x01(\v2\x19.machine.EtcdMemberStatusR\fmemberStatus\"\xfa\x02\n" +
+	"\rmember_status\x18\x02 \x01(\v2\x19.machine.EtcdMemberStatusR\fmemberStatus\"\xa8\x04\n" +
 	"\x10EtcdMemberStatus\x12'\n" +
 	"\x0fstorage_version\x18\v \x01(\tR\x0estorageVersion\x12\x1b\n" +
 	"\tmember_id\x18\n" +
@@ -12479,7 +12540,13 @@ const file_machine_machine_proto_rawDesc = "" +
 	"\x12raft_applied_index\x18\a \x01(\x04R\x10raftAppliedIndex\x12\x16\n" +
 	"\x06errors\x18\b \x03(\tR\x06errors\x12\x1d\n" +
 	"\n" +
-	"is_learner\x18\t \x01(\bR\tisLearner\"8\n" +
+	"is_learner\x18\t \x01(\bR\tisLearner\x12\x17\n" +
+	"\x06voters\x18\xe8\a \x01(\rR\x06voters\x12\x17\n" +
+	"\x06quorum\x18\xe9\a \x01(\rR\x06quorum\x12\x1c\n" +
+	"\tvoters_up\x18\xea\a \x01(\rR\bvotersUp\x12\x1a\n" +
+	"\bcan_lose\x18\xeb\a \x01(\rR\acanLose\x12%\n" +
+	"\x0esafe_to_reboot\x18\xec\a \x01(\bR\fsafeToReboot\x12\x19\n" +
+	"\averdict\x18\xed\a \x01(\tR\averdict\"8\n" +
 	"\x1cEtcdDowngradeValidateRequest\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\"[\n" +
 	"\x1dEtcdDowngradeValidateResponse\x12:\n" +
