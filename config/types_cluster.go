@@ -38,7 +38,7 @@ type APIServer struct {
 	CertSANs                 []string          `yaml:"certSANs,omitempty"`                 // further names and addresses in the API server's certificate
 	DisablePodSecurityPolicy *bool             `yaml:"disablePodSecurityPolicy,omitempty"` // of old Kubernetes; no effect
 	AdmissionControl         []AdmissionPlugin `yaml:"admissionControl,omitempty"`
-	AuditPolicy              map[string]any    `yaml:"auditPolicy,omitempty"` // audit.k8s.io/v1 Policy; default logs metadata of every request
+	AuditPolicy              map[string]any    `yaml:"auditPolicy,omitempty"` // audit.k8s.io/v1 Policy; default logs metadata of every request but anonymous health checks
 	Resources                map[string]any    `yaml:"resources,omitempty"`   // requests and limits, as in a pod
 	AuthorizationConfig      []Authorizer      `yaml:"authorizationConfig,omitempty"`
 }

@@ -68,7 +68,7 @@ func Controllers(o Options) []controller.Controller {
 	all = append(all, controlplane.Controllers(controlplane.Options{Log: o.Log, Root: o.Root, LocalServer: localServer})...)
 	all = append(all, node.Controllers(node.Options{Log: o.Log, Kubeconfig: kubeconfig, Boot: o.Boot})...)
 	all = append(all, kubelet.Controllers(kubelet.Options{Log: o.Log, Surroundings: surroundings(), ProjectQuota: projectQuota, Restart: o.Services.Restart})...)
-	all = append(all, manifest.Controllers(o.Log)...)
+	all = append(all, manifest.Controllers(o.Log, localapi.Shared)...)
 	if o.Pull != nil {
 		all = append(all, pullController(o))
 	}

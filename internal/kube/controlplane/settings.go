@@ -126,7 +126,8 @@ func podSecurity() map[string]any {
 }
 
 // auditSettings is the user's audit policy, else: who did what to which object,
-// once per request, without the content.
+// once per request, without the content. Health checks that anybody may make
+// are left out: every node asks every API server each second.
 func auditSettings(cfg *config.Config) k8s.AuditPolicyConfigSpec {
 	p := config.Of(config.Of(cfg.Cluster).APIServer).AuditPolicy
 	if len(p) == 0 {
@@ -134,7 +135,10 @@ func auditSettings(cfg *config.Config) k8s.AuditPolicyConfigSpec {
 			"apiVersion": "audit.k8s.io/v1",
 			"kind":       "Policy",
 			"omitStages": []any{"RequestReceived"},
-			"rules":      []any{map[string]any{"level": "Metadata"}},
+			"rules": []any{
+				map[string]any{"level": "None", "users": []any{"system:anonymous"}, "nonResourceURLs": []any{"/livez", "/readyz", "/healthz"}},
+				map[string]any{"level": "Metadata"},
+			},
 		}
 	}
 	return k8s.AuditPolicyConfigSpec{Config: object.Map{Values: p}}

@@ -3,14 +3,23 @@ package localapi
 import (
 	"context"
 	"crypto/tls"
+	"encoding/pem"
 	"errors"
 	"io"
 	"log/slog"
 	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
 	"os"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"talos/internal/balance"
+	"talos/internal/resources/cluster"
 )
 
 // TestConnectionWaits: a connection made before the API is ready is served
@@ -29,12 +38,16 @@ func TestConnectionWaits(t *testing.T) {
 	}
 	run(t, f)
 	go func() {
-		c, err := back.Accept()
-		if err != nil {
-			return
+		for { // also the checks come here
+			c, err := back.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				_, _ = io.Copy(c, c) // an echo; the test sees what is missing
+			}()
 		}
-		defer c.Close()
-		_, _ = io.Copy(c, c) // an echo; the test sees what is missing
 	}()
 	conn := dial(t, f.Kubelet)
 	if _, err := conn.Write([]byte("hello")); err != nil {
@@ -72,29 +85,105 @@ func TestKubeletIsRefused(t *testing.T) {
 	}
 }
 
-// TestEndOfOneSide: the answer still arrives after the question ended.
-func TestEndOfOneSide(t *testing.T) {
-	back := listen(t)
-	f := &Forwarder{Log: slog.New(slog.DiscardHandler), Kubelet: free(t), Endpoint: back.Addr().String()}
+// TestTargets: the nearest first, nobody twice.
+func TestTargets(t *testing.T) {
+	for _, tc := range []struct {
+		name     string
+		local    string
+		servers  [][]string
+		endpoint string
+		want     []balance.Target
+	}{
+		{"nobody yet", "", nil, "", nil},
+		{"worker that knows nobody", "", nil, "lb:6443", []balance.Target{{Address: "lb:6443", Class: classEndpoint}}},
+		{"control plane", "127.0.0.1:6443", [][]string{{"a:6443", "a6:6443"}, {"b:6443"}}, "lb:6443", []balance.Target{
+			{Address: "127.0.0.1:6443", Well: true}, {Address: "a:6443", Class: classServer}, {Address: "b:6443", Class: classServer},
+			{Address: "a6:6443", Class: classFurther}, {Address: "lb:6443", Class: classEndpoint},
+		}},
+		{"the endpoint is a node", "", [][]string{{"a:6443"}}, "a:6443", []balance.Target{{Address: "a:6443", Class: classServer}}},
+	} {
+		if diff := cmp.Diff(tc.want, targets(tc.local, tc.servers, tc.endpoint)); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", tc.name, diff)
+		}
+	}
+}
+
+func TestAPIServers(t *testing.T) {
+	addresses := []netip.Addr{netip.MustParseAddr("10.5.0.2"), netip.MustParseAddr("fd00::2")}
+	for _, tc := range []struct {
+		name string
+		m    cluster.MemberSpec
+		want []string
+	}{
+		{"control plane", cluster.MemberSpec{NodeID: "a", Addresses: addresses, ControlPlane: &cluster.ControlPlane{Port: 6443}}, []string{"10.5.0.2:6443", "[fd00::2]:6443"}},
+		{"this node", cluster.MemberSpec{NodeID: "me", Addresses: addresses, ControlPlane: &cluster.ControlPlane{Port: 6443}}, nil},
+		{"worker", cluster.MemberSpec{NodeID: "b", Addresses: addresses}, nil},
+		{"no address", cluster.MemberSpec{NodeID: "c", ControlPlane: &cluster.ControlPlane{Port: 6443}}, nil},
+	} {
+		if diff := cmp.Diff(tc.want, apiServers(tc.m, "me")); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", tc.name, diff)
+		}
+	}
+}
+
+// TestWorkerFollowsMembers: a worker begins with the endpoint, goes to the API
+// servers as it gets to know them, and back when none of them is left.
+func TestWorkerFollowsMembers(t *testing.T) {
+	endpoint, one, two := apiServer(t, "endpoint"), apiServer(t, "one"), apiServer(t, "two")
+	f := &Forwarder{
+		Log: slog.New(slog.DiscardHandler), Kubelet: free(t), Endpoint: endpoint.Listener.Addr().String(), FirstBoot: true,
+		Authorities: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: one.Certificate().Raw}),
+	}
 	run(t, f)
-	go func() {
-		c, err := back.Accept()
-		if err != nil {
+	f.answers(t, "endpoint")
+	f.SetServers([][]string{{one.Listener.Addr().String()}, {two.Listener.Addr().String()}})
+	f.answers(t, "one")
+	f.answers(t, "two")
+	stop(one)
+	f.answers(t, "two")
+	stop(two)
+	f.answers(t, "endpoint")
+}
+
+// answers waits until want has answered, and lets nobody wait for long.
+func (f *Forwarder) answers(t *testing.T, want string) {
+	t.Helper()
+	client := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{
+		DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true},
+	}}
+	for end := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		began := time.Now()
+		got := ""
+		resp, err := client.Get("https://" + f.Kubelet + "/name")
+		if err == nil {
+			data, _ := io.ReadAll(resp.Body) // what is missing shows below
+			resp.Body.Close()
+			got = string(data)
+		}
+		if got == want {
 			return
 		}
-		defer c.Close()
-		data, _ := io.ReadAll(c)
-		_, _ = c.Write(append([]byte("got "), data...))
-	}()
-	conn := dial(t, f.Kubelet).(*net.TCPConn)
-	_, err := conn.Write([]byte("all"))
-	if err := errors.Join(err, conn.CloseWrite()); err != nil {
-		t.Fatal(err)
+		if took := time.Since(began); took > 3*time.Second {
+			t.Errorf("%q, %v came after %v", got, err, took)
+		}
+		if time.Now().After(end) {
+			t.Fatalf("%q, %v answered last, want %q", got, err, want)
+		}
 	}
-	deadline(t, conn, 5*time.Second)
-	if got, err := io.ReadAll(conn); err != nil || string(got) != "got all" {
-		t.Errorf("read %q, %v", got, err)
-	}
+}
+
+func apiServer(t *testing.T, name string) *httptest.Server {
+	t.Helper()
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, name) }))
+	s.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
+	s.StartTLS()
+	t.Cleanup(func() { stop(s) })
+	return s
+}
+
+func stop(s *httptest.Server) {
+	s.CloseClientConnections()
+	s.Close()
 }
 
 func listen(t *testing.T) net.Listener {

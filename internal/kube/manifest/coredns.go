@@ -1,7 +1,9 @@
 package manifest
 
 import (
+	"cmp"
 	"fmt"
+	"net/url"
 
 	"talos/internal/resources/k8s"
 )
@@ -73,7 +75,7 @@ func dnsPod(c k8s.BootstrapManifestsConfigSpec, name string) m {
 		"containers": l{m{
 			"name": name, "image": c.CoreDNSImage, "imagePullPolicy": "IfNotPresent",
 			"args": l{"-conf", "/etc/coredns/Corefile"},
-			"env":  apiEnv(c),
+			"env":  endpointEnv(c),
 			"ports": l{
 				m{"name": "dns", "protocol": "UDP", "containerPort": 53},
 				m{"name": "dns-tcp", "protocol": "TCP", "containerPort": 53},
@@ -91,6 +93,14 @@ func dnsPod(c k8s.BootstrapManifestsConfigSpec, name string) m {
 		}},
 		"volumes": l{configMapVolume(name)},
 	}
+}
+
+func endpointEnv(c k8s.BootstrapManifestsConfigSpec) l {
+	u, err := url.Parse(c.Endpoint)
+	if err != nil || u.Host == "" {
+		return nil
+	}
+	return apiEnv(u.Hostname(), cmp.Or(u.Port(), "443"))
 }
 
 func corefile(domain string) string {

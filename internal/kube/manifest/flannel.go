@@ -34,7 +34,7 @@ func flannel(c k8s.BootstrapManifestsConfigSpec) []m {
 				"name": "kube-flannel", "image": c.FlannelImage, "imagePullPolicy": "IfNotPresent",
 				"command":   l{"/opt/bin/flanneld"},
 				"args":      merged(args, c.FlannelExtraArgs),
-				"env":       append(l{field("NODE_NAME", "spec.nodeName"), field("POD_NAME", "metadata.name"), field("POD_NAMESPACE", "metadata.namespace"), m{"name": "EVENT_QUEUE_DEPTH", "value": "5000"}}, apiEnv(c)...),
+				"env":       append(l{field("NODE_NAME", "spec.nodeName"), field("POD_NAME", "metadata.name"), field("POD_NAMESPACE", "metadata.namespace"), m{"name": "EVENT_QUEUE_DEPTH", "value": "5000"}}, apiEnv(c.FlannelKubeServiceHost, c.FlannelKubeServicePort)...),
 				"resources": m{"requests": m{"cpu": "50m", "memory": "32Mi"}},
 				"securityContext": m{
 					"privileged":               false,

@@ -16,6 +16,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"net/url"
 	"strconv"
 
 	"github.com/cosi-project/runtime/pkg/controller"
@@ -38,12 +39,13 @@ const (
 	statusID   = resource.ID("manifests")
 )
 
-// Controllers are the controllers of this package.
-func Controllers(log *slog.Logger) []controller.Controller {
-	return []controller.Controller{settingsController(log), renderController(log), applyController(log)}
+// Controllers are the controllers of this package. server gives the API for pods
+// that share the network of their node, the same on every node.
+func Controllers(log *slog.Logger, server func(*config.Config) *url.URL) []controller.Controller {
+	return []controller.Controller{settingsController(log, server), renderController(log), applyController(log)}
 }
 
-func settingsController(log *slog.Logger) controller.Controller {
+func settingsController(log *slog.Logger, server func(*config.Config) *url.URL) controller.Controller {
 	return &reconcile.Controller{
 		ID:  "k8s.ManifestConfigController",
 		Log: log,
@@ -54,7 +56,7 @@ func settingsController(log *slog.Logger) controller.Controller {
 			if err != nil || cfg == nil || !cfg.IsControlPlane() {
 				return err
 			}
-			spec := settings(cfg)
+			spec := settings(cfg, server(cfg))
 			err = safe.WriterModify(ctx, r, k8s.NewBootstrapManifestsConfig(settingsID), func(c *k8s.BootstrapManifestsConfig) error {
 				*c.TypedSpec() = spec
 				return nil
@@ -70,13 +72,15 @@ func settingsController(log *slog.Logger) controller.Controller {
 	}
 }
 
-// settings is what the configuration says of the bootstrap manifests.
-func settings(cfg *config.Config) k8s.BootstrapManifestsConfigSpec {
+// settings is what the configuration says of the bootstrap manifests. server is
+// the API for pods in the network of their node.
+func settings(cfg *config.Config, server *url.URL) k8s.BootstrapManifestsConfigSpec {
 	c := config.Of(cfg.Cluster)
 	cni := config.Of(config.Of(c.Network).CNI)
 	proxy, dns := config.Of(c.Proxy), config.Of(c.CoreDNS)
 	s := k8s.BootstrapManifestsConfigSpec{
-		String:                 cfg.Endpoint().String(),
+		String:                 server.String(),
+		Endpoint:               cfg.Endpoint().String(),
 		ClusterDomain:          cfg.DNSDomain(),
 		PodCIDRs:               controlplane.Strings(cfg.PodSubnets()),
 		ProxyEnabled:           !config.Of(proxy.Disabled),
@@ -86,8 +90,8 @@ func settings(cfg *config.Config) k8s.BootstrapManifestsConfigSpec {
 		CniName:                cfg.CNIName(),
 		FlannelImage:           config.FlannelImage(),
 		FlannelExtraArgs:       config.Of(cni.Flannel).ExtraArgs,
-		FlannelKubeServiceHost: cfg.Endpoint().Hostname(),
-		FlannelKubeServicePort: cfg.Endpoint().Port(),
+		FlannelKubeServiceHost: server.Hostname(),
+		FlannelKubeServicePort: server.Port(),
 		FlannelBackendType:     "vxlan",
 		FlannelBackendPort:     4789,
 	}

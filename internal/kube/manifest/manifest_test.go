@@ -1,8 +1,10 @@
 package manifest
 
 import (
+	"encoding/json"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
@@ -31,6 +33,9 @@ func generated(t *testing.T, change func(*config.Cluster)) *config.Config {
 	return b.ControlPlane
 }
 
+// local is the API for pods in the network of their node.
+var local = &url.URL{Scheme: "https", Host: "127.0.0.1:7445"}
+
 func names(list []Manifest) []string {
 	var out []string
 	for _, m := range list {
@@ -54,9 +59,25 @@ func TestRender(t *testing.T) {
 			c.Proxy, c.CoreDNS = &config.Proxy{Disabled: &yes}, &config.CoreDNS{Disabled: &yes}
 		}, []string{"05-flannel"}},
 	} {
-		got := names(Render(settings(generated(t, c.change)), secrets.KubernetesRootSecretsSpec{BootstrapTokenID: "abcdef"}))
+		got := names(Render(settings(generated(t, c.change), local), secrets.KubernetesRootSecretsSpec{BootstrapTokenID: "abcdef"}))
 		if diff := cmp.Diff(slices.Concat(always, c.want), got); diff != "" {
 			t.Errorf("%s: %s", c.name, diff)
+		}
+	}
+}
+
+// TestServers: what shares the node's network has the node's own address of the
+// API, which survives the loss of any API server; other pods the endpoint.
+func TestServers(t *testing.T) {
+	for _, m := range Render(settings(generated(t, nil), local), secrets.KubernetesRootSecretsSpec{}) {
+		data, err := json.Marshal(m.Objects)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text := string(data)
+		want := map[string][2]bool{"05-flannel": {true, false}, "10-kube-proxy": {true, false}, "11-coredns": {false, true}}[m.Name]
+		if got := [2]bool{strings.Contains(text, "7445"), strings.Contains(text, "api.example.com")}; got != want {
+			t.Errorf("%s has the local address and the endpoint: %v, want %v", m.Name, got, want)
 		}
 	}
 }
@@ -64,7 +85,7 @@ func TestRender(t *testing.T) {
 // TestLeastPrivilege: what runs in the pod network, or for it, has no more than
 // it needs.
 func TestLeastPrivilege(t *testing.T) {
-	for _, m := range Render(settings(generated(t, nil)), secrets.KubernetesRootSecretsSpec{}) {
+	for _, m := range Render(settings(generated(t, nil), local), secrets.KubernetesRootSecretsSpec{}) {
 		for _, o := range m.Objects {
 			if o["kind"] != "ClusterRole" {
 				continue

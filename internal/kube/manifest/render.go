@@ -137,13 +137,10 @@ func field(name, path string) m {
 	return m{"name": name, "valueFrom": m{"fieldRef": m{"apiVersion": "v1", "fieldPath": path}}}
 }
 
-// apiEnv sends client libraries to the cluster's endpoint instead of to the
+// apiEnv sends client libraries to an address of the API other than that of the
 // service "kubernetes", which works only after kube-proxy has seen it.
-func apiEnv(c k8s.BootstrapManifestsConfigSpec) l {
-	return l{
-		m{"name": "KUBERNETES_SERVICE_HOST", "value": c.FlannelKubeServiceHost},
-		m{"name": "KUBERNETES_SERVICE_PORT", "value": c.FlannelKubeServicePort},
-	}
+func apiEnv(host, port string) l {
+	return l{m{"name": "KUBERNETES_SERVICE_HOST", "value": host}, m{"name": "KUBERNETES_SERVICE_PORT", "value": port}}
 }
 
 func daemonSet(name string, annotations m, spec m) m {

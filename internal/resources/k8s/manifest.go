@@ -76,6 +76,7 @@ type BootstrapManifestsConfigSpec struct {
 	TalosAPIServiceEnabled            bool       `yaml:"talosAPIServiceEnabled" protobuf:"15"`
 	CniName                           string     `yaml:"cniName" protobuf:"21"`
 	CoreDNSForwardsToHost             bool       `yaml:"coreDNSForwardsToHost,omitempty" protobuf:"1000"` // pods of CoreDNS begin anew when it changes: they read resolv.conf once
+	Endpoint                          string     `yaml:"endpoint" protobuf:"1001"`                        // the cluster's, for pods with a network of their own
 }
 
 // DeepCopy returns a copy that shares nothing with s.

@@ -1,0 +1,292 @@
+// Package balance forwards connections to one of several servers of the
+// Kubernetes API, and takes them away from one that fails: the load balancer
+// on every node (internal/kube/localapi) and the one in front of a cluster on
+// one machine (internal/provision) are made of it.
+//
+// It looks at connections, never at what goes through them. A server that is
+// merely silent (its process frozen, its network cut) keeps its connections
+// open for many minutes, and watches over them would wait that long; so servers
+// are asked all the time whether they are well, and connections to one that is
+// not are cut as soon as there is another to go to. Nobody is cut off for the
+// sake of a server that is as ill as the others.
+//
+// A Pool is safe for concurrent use. Run owns the goroutines that check, Serve
+// one for each connection.
+package balance
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Times. Servers are a network away that answers within milliseconds; a client
+// whose server fails silently waits for interval + 2 × checkTime at the most.
+const (
+	interval  = time.Second            // between checks of a server that is well
+	again     = 250 * time.Millisecond // after a failed check
+	checkTime = time.Second            // of one check
+	dialTime  = time.Second            // of one connection
+	illAfter  = 2 * time.Second        // of failing
+)
+
+// Check asks a server whether it is well. It ends with ctx.
+type Check func(ctx context.Context, address string) error
+
+// Target is a server.
+type Target struct {
+	Address string // host:port
+	Class   int    // as long as one of a lower class is well, it gets the connections
+	Well    bool   // it is known to be well; otherwise it is checked before it gets any
+}
+
+// Pool is a set of servers, which may change, with what is known of them.
+type Pool struct {
+	log   *slog.Logger
+	check Check
+	poke  chan struct{} // the set changed
+
+	mu       sync.Mutex // guards the fields below and those of the backends
+	backends []*backend
+	turn     int
+	changed  chan struct{} // closed and made anew when somebody's health changed
+}
+
+type backend struct {
+	Target
+	health  health
+	failing time.Time // since when
+	links   map[*link]struct{}
+	kick    chan struct{} // check now
+	gone    chan struct{} // closed when it is no longer in the set
+	watched bool
+}
+
+// New makes a pool of nobody; Set fills it.
+func New(log *slog.Logger, check Check) *Pool {
+	return &Pool{log: log, check: check, poke: make(chan struct{}, 1), changed: make(chan struct{})}
+}
+
+// Set says which servers there are. What is known of those that stay is kept.
+// Connections to one that goes are left to end by themselves.
+func (p *Pool) Set(targets ...Target) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	known := map[string]*backend{}
+	for _, be := range p.backends {
+		known[be.Address] = be
+	}
+	p.backends = nil
+	for _, t := range targets {
+		be := known[t.Address]
+		delete(known, t.Address)
+		if be == nil {
+			be = &backend{links: map[*link]struct{}{}, kick: make(chan struct{}, 1), gone: make(chan struct{})}
+			if t.Well {
+				be.health = well
+			}
+		}
+		be.Target = t
+		p.backends = append(p.backends, be)
+	}
+	for _, be := range known {
+		close(be.gone)
+	}
+	p.tellLocked()
+	poke(p.poke)
+}
+
+// poke leaves a message for who is not waiting yet; one is enough.
+func poke(ch chan struct{}) {
+	select {
+	case ch <- struct{}{}:
+	default:
+	}
+}
+
+// Run checks the servers until ctx ends.
+func (p *Pool) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	for {
+		for _, be := range p.unwatched() {
+			wg.Go(func() { p.watch(ctx, be) })
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-p.poke:
+		}
+	}
+}
+
+func (p *Pool) unwatched() (out []*backend) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, be := range p.backends {
+		if !be.watched {
+			be.watched = true
+			out = append(out, be)
+		}
+	}
+	return out
+}
+
+// watch checks one server until it is gone from the set.
+func (p *Pool) watch(ctx context.Context, be *backend) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-be.gone:
+			return
+		case <-timer.C:
+		case <-be.kick:
+		}
+		began := time.Now()
+		try, cancel := context.WithTimeout(ctx, checkTime)
+		err := p.check(try, be.Address)
+		cancel()
+		if ctx.Err() != nil {
+			return
+		}
+		pause := interval
+		if p.note(be, began, err); err != nil {
+			pause = max(0, again-time.Since(began))
+		}
+		timer.Reset(pause)
+	}
+}
+
+// note writes down how a check or a connection went.
+func (p *Pool) note(be *backend, began time.Time, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err == nil {
+		be.failing = time.Time{}
+	} else if be.failing.IsZero() {
+		be.failing = began
+	}
+	now := be.health.next(err == nil, time.Since(be.failing))
+	if now == be.health {
+		return
+	}
+	switch be.health = now; now {
+	case well:
+		p.log.Info("server is well", "server", be.Address)
+	case ill:
+		p.log.Warn("server is not well", "server", be.Address, "err", err)
+	}
+	p.tellLocked()
+	p.cutLocked()
+}
+
+func (p *Pool) tellLocked() {
+	close(p.changed)
+	p.changed = make(chan struct{})
+}
+
+// cutLocked ends the connections to servers that are ill, if there is one that
+// is well.
+func (p *Pool) cutLocked() {
+	someone := false
+	for _, be := range p.backends {
+		someone = someone || be.health == well
+	}
+	if !someone {
+		return
+	}
+	for _, be := range p.backends {
+		if be.health != ill || len(be.links) == 0 {
+			continue
+		}
+		p.log.Info("cutting connections", "server", be.Address, "count", len(be.links))
+		for l := range be.links {
+			l.close()
+		}
+	}
+}
+
+// pick lists where a connection is tried now, best first, of the classes below
+// limit, and what tells that the list has changed.
+func (p *Pool) pick(limit int) ([]*backend, <-chan struct{}) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var list []candidate
+	for _, be := range p.backends {
+		list = append(list, candidate{be.Class, be.health})
+	}
+	p.turn++
+	var out []*backend
+	for _, i := range choose(list, p.turn, limit) {
+		out = append(out, p.backends[i])
+	}
+	return out, p.changed
+}
+
+// Well lists the servers that are well, and gives a channel that is closed when
+// that may have changed.
+func (p *Pool) Well() ([]string, <-chan struct{}) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var out []string
+	for _, be := range p.backends {
+		if be.health == well {
+			out = append(out, be.Address)
+		}
+	}
+	return out, p.changed
+}
+
+// dialer notices within some seconds that nobody is there any more, on
+// connections with data under way as on idle ones (tcp(7)).
+var dialer = net.Dialer{
+	Timeout:         dialTime,
+	KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 5 * time.Second, Interval: 2 * time.Second, Count: 3},
+	Control: func(_, _ string, c syscall.RawConn) error {
+		var err error
+		cerr := c.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, 10_000) })
+		if cerr != nil {
+			return cerr
+		}
+		return err
+	},
+}
+
+// connect makes a connection to a server for a client, and remembers it.
+func (p *Pool) connect(ctx context.Context, be *backend, in net.Conn) (*link, error) {
+	began := time.Now()
+	out, err := dialer.DialContext(ctx, "tcp", be.Address)
+	if err != nil {
+		if ctx.Err() == nil {
+			p.note(be, began, err)
+			poke(be.kick)
+		}
+		return nil, err
+	}
+	l := &link{in: in, out: out}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if be.health == ill { // meanwhile
+		out.Close()
+		return nil, errNobody
+	}
+	be.links[l] = struct{}{}
+	l.forget = func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		delete(be.links, l)
+	}
+	return l, nil
+}
