@@ -52,14 +52,9 @@ func prepare(root string, g given) error {
 	if err != nil {
 		return fmt.Errorf("encode kubelet configuration: %w", err)
 	}
-	boot, err := kubeconfig(g.server, g.secrets.EndpointTLSServerName, map[string]any{"token": g.secrets.BootstrapTokenID + "." + g.secrets.BootstrapTokenSecret})
-	if err != nil {
-		return err
-	}
 	files := map[string][]byte{
-		ConfigFile:    conf,
-		caFile:        joinCAs(g.secrets.AcceptedCAs),
-		bootstrapFile: boot,
+		ConfigFile: conf,
+		caFile:     joinCAs(g.secrets.AcceptedCAs),
 	}
 	if len(g.spec.CredentialProviderConfig.Values) > 0 {
 		if files[providerFile], err = yaml.Marshal(g.spec.CredentialProviderConfig.Values); err != nil {
@@ -75,13 +70,13 @@ func prepare(root string, g given) error {
 }
 
 // credentials leaves the kubelet with a valid client certificate and a
-// kubeconfig that names it, or with neither, so that it asks for one with the
-// bootstrap token. A control plane node holds the cluster's CA and issues its
+// kubeconfig that names it, or with neither and the bootstrap token, with which
+// it asks for one. A control plane node holds the cluster's CA and issues its
 // own first certificate: its kubelet need not wait for the API server to start,
 // the request to be approved and the certificate to be signed. Rotation goes
 // the usual way.
 func credentials(root string, g given) error {
-	current := pkiDir + "/kubelet-client-current.pem"
+	const current = currentFile
 	data, err := os.ReadFile(root + current)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -91,7 +86,7 @@ func credentials(root string, g given) error {
 			return fmt.Errorf("issue client certificate of the kubelet: %w", err)
 		}
 		if data == nil {
-			return errors.Join(remove(root+current), remove(root+KubeconfigFile))
+			return errors.Join(remove(root+current), remove(root+KubeconfigFile), bootstrap(root, g))
 		}
 		if err := store(root, current, data, g.now); err != nil {
 			return err
@@ -101,7 +96,25 @@ func credentials(root string, g given) error {
 	if err != nil {
 		return err
 	}
-	return atomicfile.Update(root+KubeconfigFile, kc, 0o600)
+	return errors.Join(atomicfile.Update(root+KubeconfigFile, kc, 0o600), remove(root+bootstrapFile))
+}
+
+// bootstrap gives the kubelet the token.
+func bootstrap(root string, g given) error {
+	kc, err := kubeconfig(g.server, g.secrets.EndpointTLSServerName, map[string]any{"token": g.secrets.BootstrapTokenID + "." + g.secrets.BootstrapTokenSecret})
+	if err != nil {
+		return err
+	}
+	return atomicfile.Update(root+bootstrapFile, kc, 0o600)
+}
+
+// forgetToken takes the bootstrap token away from a kubelet that has its
+// certificate: every node's can be asked for with it.
+func forgetToken(root string) error {
+	if _, err := os.Stat(root + currentFile); err != nil {
+		return nil // it still needs it
+	}
+	return remove(root + bootstrapFile)
 }
 
 // usable tells whether the certificate that is there is this node's, valid for

@@ -34,6 +34,7 @@ const (
 	bootstrapFile  = layout.KubernetesDir + "/bootstrap-kubeconfig"
 	providerFile   = layout.KubernetesDir + "/credential-provider.yaml"
 	pkiDir         = layout.KubeletDir + "/pki"
+	currentFile    = pkiDir + "/kubelet-client-current.pem" // a link to the client certificate
 	caFile         = layout.KubernetesDir + "/pki/ca.crt"
 	providerDir    = "/opt/kubelet/credentialproviders"
 )
@@ -62,7 +63,24 @@ type Surroundings struct {
 
 // Controllers are the controllers of this package.
 func Controllers(o Options) []controller.Controller {
-	return []controller.Controller{configController(o), specController(o), statusController(o)}
+	return []controller.Controller{configController(o), specController(o), statusController(o), tokenController(o)}
+}
+
+// tokenController takes the bootstrap token away once the Node has been seen:
+// the kubelet has its certificate then.
+func tokenController(o Options) controller.Controller {
+	return &reconcile.Controller{
+		ID:  "k8s.KubeletTokenController",
+		Log: o.Log,
+		In:  []controller.Input{reconcile.Input[*k8s.NodeStatus]()},
+		Step: func(ctx context.Context, r controller.Runtime, _ *slog.Logger) error {
+			list, err := safe.ReaderListAll[*k8s.NodeStatus](ctx, r)
+			if err != nil || list.Len() == 0 {
+				return err
+			}
+			return forgetToken("")
+		},
+	}
 }
 
 func configController(o Options) controller.Controller {

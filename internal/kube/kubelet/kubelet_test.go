@@ -2,6 +2,8 @@ package kubelet
 
 import (
 	"crypto/tls"
+	"errors"
+	"io/fs"
 	"net/netip"
 	"os"
 	"slices"
@@ -112,6 +114,9 @@ func TestCredentials(t *testing.T) {
 		return link
 	}
 	first := current()
+	if _, err := os.Stat(root + bootstrapFile); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("bootstrap token of a kubelet with a certificate: %v, want none", err)
+	}
 	if first == "" {
 		t.Fatal("a control plane node has not issued its kubelet's first certificate")
 	}
@@ -142,6 +147,21 @@ func TestCredentials(t *testing.T) {
 	}
 	if info, err := os.Stat(root + bootstrapFile); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("bootstrap kubeconfig: %v, %v; want mode 0600", info, err)
+	}
+	if err := forgetToken(root); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(root + bootstrapFile); err != nil {
+		t.Errorf("the bootstrap token went before the certificate came: %v", err)
+	}
+	if err := os.WriteFile(root+currentFile, nil, 0o600); err != nil { // as the kubelet does
+		t.Fatal(err)
+	}
+	if err := forgetToken(root); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(root + bootstrapFile); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("bootstrap token after the certificate came: %v, want it gone", err)
 	}
 }
 

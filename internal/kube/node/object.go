@@ -96,7 +96,7 @@ func (w *watcher) ensure(ctx context.Context, r controller.Runtime, log *slog.Lo
 	}
 	if kubeconfig == nil { // a worker's kubelet has not got its certificate yet, and no resource says when
 		w.task.Stop()
-		time.AfterFunc(2*time.Second, r.QueueReconcile)
+		time.AfterFunc(500*time.Millisecond, r.QueueReconcile)
 		return "", false, nil
 	}
 	w.task.Ensure(ctx, log, node+"\n"+string(kubeconfig), func(ctx context.Context) error {
