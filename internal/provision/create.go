@@ -60,7 +60,7 @@ func Create(ctx context.Context, o Options, progress func(step string)) (*Cluste
 	default:
 		return nil, err
 	}
-	if err := c.start(ctx, progress); err != nil {
+	if err := c.startNodes(ctx, c.Nodes, progress); err != nil {
 		return c, err
 	}
 	if !o.Wait {

@@ -9,7 +9,6 @@ import (
 	"syscall"
 	"time"
 
-	"talos/internal/loop"
 	"talos/internal/provision/container"
 	"talos/internal/provision/host"
 )
@@ -53,7 +52,7 @@ func (s *supervisor) keep(ctx context.Context, n Node) {
 	k := s.cluster.container(n)
 	log := s.log.With("node", n.Name)
 	restarts := 0
-	next := s.first(k)
+	next := s.first(n)
 	for ctx.Err() == nil {
 		switch next {
 		case leaveOff:
@@ -64,7 +63,7 @@ func (s *supervisor) keep(ctx context.Context, n Node) {
 				return
 			case <-s.wake[n.Name]:
 			}
-			if next = s.first(k); next == startNow {
+			if next = s.first(n); next == startNow {
 				restarts = 0
 			}
 			continue
@@ -73,8 +72,15 @@ func (s *supervisor) keep(ctx context.Context, n Node) {
 			pause := min(restartPause<<min(restarts-1, 10), restartPauseMax)
 			log.Warn("node ended unasked", "restarts", restarts, "pause", pause)
 			s.setNode(n.Name, nodeState{State: StateRestarting, Restarts: restarts})
-			if !loop.Sleep(ctx, pause) {
+			select {
+			case <-ctx.Done():
 				return
+			case <-s.wake[n.Name]:
+			case <-time.After(pause):
+			}
+			if s.halted(n) {
+				next = leaveOff
+				continue
 			}
 		}
 		began := time.Now()
@@ -89,25 +95,28 @@ func (s *supervisor) keep(ctx context.Context, n Node) {
 			log.Error("run node", "err", err)
 			s.setNode(n.Name, nodeState{State: StateRestarting, Restarts: restarts + 1, Error: err.Error()})
 		}
-		next = decide(k.Power(), sig, s.halted())
+		next = decide(k.Power(), sig, s.halted(n))
 		log.Info("node ended", "asked", k.Power(), "signal", sig, "next", next)
 	}
 }
 
 // first decides about a node that may run, or have ended while nobody looked.
-func (s *supervisor) first(k container.Node) action {
+func (s *supervisor) first(n Node) action {
+	k := s.cluster.container(n)
 	if _, running := k.Running(); running {
 		return startNow // that is: take over
 	}
-	if decide(k.Power(), 0, s.halted()) == leaveOff {
+	if decide(k.Power(), 0, s.halted(n)) == leaveOff {
 		return leaveOff
 	}
 	return startNow
 }
 
-func (s *supervisor) halted() bool {
-	_, err := os.Stat(s.cluster.dirs.halt())
-	return err == nil
+// halted: the cluster, or this node of it, is to stay off.
+func (s *supervisor) halted(n Node) bool {
+	_, err1 := os.Stat(s.cluster.dirs.halt())
+	_, err2 := os.Stat(s.cluster.dirs.nodeHalt(n.Name))
+	return err1 == nil || err2 == nil
 }
 
 // attend starts a node, or takes over the one that runs, and returns when it ended.

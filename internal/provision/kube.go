@@ -26,6 +26,7 @@ const (
 // works; a whole client library would be most of this program.
 type kube struct {
 	server string
+	roots  *x509.CertPool // of the API servers' certificates
 	http   *http.Client
 }
 
@@ -63,7 +64,7 @@ func newKube(kubeconfig string) (*kube, error) {
 	}
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(parts[0])
-	return &kube{server: k.Clusters[0].Cluster.Server, http: &http.Client{
+	return &kube{server: k.Clusters[0].Cluster.Server, roots: roots, http: &http.Client{
 		Timeout: kubeTimeout,
 		Transport: &http.Transport{TLSClientConfig: &tls.Config{
 			Certificates: []tls.Certificate{pair}, RootCAs: roots, MinVersion: tls.VersionTLS12,
@@ -122,20 +123,17 @@ func isReady(conditions []condition) (bool, string) {
 	return false, "not seen yet"
 }
 
-func (k *kube) nodesReady(ctx context.Context, want int) error {
+// nodes are the conditions of each Node there is.
+func (k *kube) nodes(ctx context.Context) (map[string][]condition, error) {
 	var nodes list
 	if err := k.get(ctx, "/api/v1/nodes?resourceVersion=0", &nodes); err != nil {
-		return err
+		return nil, err
 	}
-	if len(nodes.Items) < want {
-		return fmt.Errorf("%d of %d nodes are registered", len(nodes.Items), want)
-	}
+	out := map[string][]condition{}
 	for _, n := range nodes.Items {
-		if ok, why := isReady(n.Status.Conditions); !ok {
-			return fmt.Errorf("node %s: %s", n.Metadata.Name, why)
-		}
+		out[n.Metadata.Name] = n.Status.Conditions
 	}
-	return nil
+	return out, nil
 }
 
 // podsReady looks at the pods of kube-system. The cluster's DNS must be among

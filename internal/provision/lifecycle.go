@@ -14,7 +14,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"talos/api/machine"
-	"talos/client"
 	"talos/internal/layout"
 	"talos/internal/loop"
 	"talos/internal/provision/container"
@@ -39,7 +38,7 @@ func Start(ctx context.Context, name string, progress func(step string)) error {
 		if err != nil {
 			return err
 		}
-		return c.start(ctx, progress)
+		return c.startNodes(ctx, c.Nodes, progress)
 	})
 }
 
@@ -55,7 +54,7 @@ func Stop(ctx context.Context, name string, progress func(step string)) error {
 			return err
 		}
 		report(progress, "shutting down the nodes of %s", name)
-		c.shutdown(ctx)
+		c.shutdown(ctx, c.Nodes)
 		report(progress, "stopping the supervisor")
 		return d.dismantle(ctx)
 	})
@@ -98,12 +97,13 @@ func operate(name, what string, fn func(dirs) error) error {
 	return nil
 }
 
-// start brings the supervisor up, or wakes the one that runs.
-func (c *Cluster) start(ctx context.Context, progress func(string)) error {
+// start brings the supervisor up, or wakes the one that runs, for it to start
+// nodes that are off.
+func (c *Cluster) start(ctx context.Context, nodes []Node, progress func(string)) error {
 	if err := os.Remove(c.dirs.halt()); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	for _, n := range c.Nodes {
+	for _, n := range nodes {
 		k := c.container(n)
 		if _, running := k.Running(); running {
 			continue
@@ -194,14 +194,14 @@ func send(p container.Process, sig syscall.Signal) error {
 	return h.Signal(sig)
 }
 
-// shutdown asks the nodes to power off and waits for them, workers first. What
-// does not end in time is killed afterwards.
-func (c *Cluster) shutdown(ctx context.Context) {
+// shutdown asks nodes to power off and waits for them, workers first. What does
+// not end in time is killed afterwards.
+func (c *Cluster) shutdown(ctx context.Context, nodes []Node) {
 	ctx, cancel := context.WithTimeout(ctx, stopPatience)
 	defer cancel()
 	for _, kind := range []string{Worker, ControlPlane} {
 		var g errgroup.Group
-		for _, n := range c.Nodes {
+		for _, n := range nodes {
 			if n.Type != kind {
 				continue
 			}
@@ -228,7 +228,7 @@ func (c *Cluster) shutdown(ctx context.Context) {
 func (c *Cluster) askShutdown(ctx context.Context, n Node) error {
 	ctx, cancel := context.WithTimeout(ctx, shutdownCall)
 	defer cancel()
-	api, err := client.New(ctx, client.Options{Path: c.Talosconfig(), Context: c.Name, Endpoints: []string{n.apiAddress()}})
+	api, err := c.api(ctx, n)
 	if err != nil {
 		return err
 	}

@@ -2,7 +2,7 @@
 // an operating system container (package container) on a bridge of the cluster's
 // own (package host), kept running by one detached supervisor, which also serves
 // images, addresses, names and the Kubernetes endpoint (packages registry, dhcp,
-// resolver, balance).
+// resolver, and internal/balance).
 //
 // All state is files in one folder per cluster; see dirs in state.go. Nothing
 // depends on a process that lives: nodes outlast their supervisor, a new one
@@ -164,6 +164,34 @@ func (o Options) nodes(prefix netip.Prefix) ([]Node, error) {
 // gateway is the first address of a network.
 func gateway(p netip.Prefix) netip.Addr { return p.Masked().Addr().Next() }
 
+// node finds a node by its name, or by what follows the cluster's in it.
+func (c *Cluster) node(name string) (Node, error) {
+	var names []string
+	for _, n := range c.Nodes {
+		if n.Name == name || n.Name == c.Name+"-"+name || n.Address.String() == name {
+			return n, nil
+		}
+		names = append(names, n.Name)
+	}
+	return Node{}, fmt.Errorf("cluster %s has no node %q: want one of %s", c.Name, name, strings.Join(names, ", "))
+}
+
+// pick finds nodes by name; no names are all nodes.
+func (c *Cluster) pick(names []string) ([]Node, error) {
+	if len(names) == 0 {
+		return c.Nodes, nil
+	}
+	var out []Node
+	for _, name := range names {
+		n, err := c.node(name)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, n)
+	}
+	return out, nil
+}
+
 func (c *Cluster) controlPlanes() []Node {
 	var out []Node
 	for _, n := range c.Nodes {
@@ -194,7 +222,13 @@ func (c *Cluster) network() host.Network {
 	n.Prefix, n.Gateway = c.CIDR, c.Gateway
 	if n.Port = layout.TrustPort; len(c.Nodes) > 1 { // nobody to ask for certificates otherwise
 		for _, cp := range c.controlPlanes() {
-			n.Backends = append(n.Backends, cp.Address)
+			n.Nodes = append(n.Nodes, cp.Address)
+		}
+		n.Backends = n.Nodes
+	}
+	for _, node := range c.Nodes {
+		if cut := c.cut(node); cut != "" {
+			n.Cuts = append(n.Cuts, host.Cut{Port: c.port(node.Name), FromIt: cut != CutTo, ToIt: cut != CutFrom})
 		}
 	}
 	return n
@@ -247,7 +281,8 @@ func (d dirs) image() string           { return d.file("rootfs.squashfs") }
 func (d dirs) registryCA() string      { return d.file("registry-ca.crt") }
 func (d dirs) registryCert() string    { return d.file("registry.crt") }
 func (d dirs) registryKey() string     { return d.file("registry.key") }
-func (d dirs) halt() string            { return d.file("halt") } // there: nodes that end stay off
+func (d dirs) halt() string            { return d.file("halt") }         // there: nodes that end stay off
+func (d dirs) bootstrapped() string    { return d.file("bootstrapped") } // there: etcd was started, once and for all
 func (d dirs) lock() string            { return d.file("supervisor.lock") }
 func (d dirs) supervisor() string      { return d.file("supervisor.json") }
 func (d dirs) nodes() string           { return d.file("nodes") }
@@ -255,6 +290,12 @@ func (d dirs) log(name string) string  { return filepath.Join(d.root, "logs", na
 func (d dirs) cgroup() string          { return "/talos/" + d.id }
 func (d dirs) port(node string) string { return "tv" + d.id + digest(node)[:4] }
 func (d dirs) node(name string) string { return filepath.Join(d.nodes(), name) }
+func (d dirs) nodeHalt(name string) string { // there: this node stays off
+	return filepath.Join(d.node(name), "halt")
+}
+func (d dirs) nodeCut(name string) string { // how this node's network is cut
+	return filepath.Join(d.node(name), "cut")
+}
 func (d dirs) operation() string {
 	return filepath.Join(filepath.Dir(d.root), "."+filepath.Base(d.root)+".lock")
 }

@@ -10,8 +10,12 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
+	"talos/client/talosconfig"
+	"talos/internal/balance"
+	"talos/internal/layout"
 	"talos/internal/loop"
-	"talos/internal/provision/balance"
 	"talos/internal/provision/dhcp"
 	"talos/internal/provision/registry"
 	"talos/internal/provision/resolver"
@@ -21,6 +25,10 @@ const (
 	leaseTime   = 24 * time.Hour
 	servicePort = 53 // of the resolver
 	hostServers = "/etc/resolv.conf"
+
+	// endpointHold is how long a connection to the endpoint waits while no API
+	// server is well: as long as the others take to go on without one.
+	endpointHold = 2 * time.Second
 )
 
 // service is one thing that the supervisor serves: it calls ready once it
@@ -36,6 +44,7 @@ func (s *supervisor) serve(ctx context.Context, wg *sync.WaitGroup) error {
 	services := []service{
 		{"registry", s.registry},
 		{"balancer", s.balancer},
+		{"trust", s.trust},
 		{"resolver", s.resolver},
 		{"dhcp", s.dhcp},
 	}
@@ -92,17 +101,104 @@ func (s *supervisor) registry(ctx context.Context, ready func()) error {
 	return registry.Serve(ctx, log, l, cert, registry.New(log, s.cluster.Assets.Images))
 }
 
+// balancer is the Kubernetes endpoint: connections go to the API servers that
+// are well, and wait a moment while there is none.
 func (s *supervisor) balancer(ctx context.Context, ready func()) error {
+	kube, err := newKube(s.cluster.dirs.kubeconfig())
+	if err != nil {
+		return err
+	}
+	defer kube.close()
+	check, stop := balance.Ready(kube.roots, s.cluster.Gateway.String())
+	defer stop()
 	l, err := s.listen(ctx, kubePort)
 	if err != nil {
 		return err
 	}
-	var backends []string
-	for _, n := range s.cluster.controlPlanes() {
-		backends = append(backends, netip.AddrPortFrom(n.Address, kubePort).String())
-	}
+	pool := balance.New(s.log.With("service", "balancer"), check)
+	addresses := s.cluster.controlPlanesAt(kubePort)
+	pool.Set(targets(addresses)...)
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return pool.Run(ctx) })
+	g.Go(func() error {
+		return pool.Serve(ctx, balance.Door{Listener: l, Hold: endpointHold, Anyway: func() []string { return addresses }})
+	})
 	ready()
-	return balance.New(s.log.With("service", "balancer"), backends...).Serve(ctx, l)
+	return g.Wait()
+}
+
+func targets(addresses []string) []balance.Target {
+	var out []balance.Target
+	for _, a := range addresses {
+		out = append(out, balance.Target{Address: a})
+	}
+	return out
+}
+
+// controlPlanesAt are the addresses of a port of all control plane nodes.
+func (c *Cluster) controlPlanesAt(port uint16) []string {
+	var out []string
+	for _, n := range c.controlPlanes() {
+		out = append(out, netip.AddrPortFrom(n.Address, port).String())
+	}
+	return out
+}
+
+// trust keeps the port on which nodes get their certificates forwarded to those
+// control plane nodes that give any: by the kernel, because they look at who
+// asks.
+func (s *supervisor) trust(ctx context.Context, ready func()) error {
+	ready()
+	if len(s.cluster.Nodes) == 1 {
+		<-ctx.Done()
+		return nil
+	}
+	cfg, err := talosconfig.Load(s.cluster.Talosconfig())
+	if err != nil {
+		return err
+	}
+	access, err := cfg.Select(s.cluster.Name)
+	if err != nil {
+		return err
+	}
+	roots, err := access.Authorities()
+	if err != nil {
+		return err
+	}
+	pool := balance.New(s.log.With("service", "trust"), balance.Handshake(roots))
+	addresses := s.cluster.controlPlanesAt(layout.TrustPort)
+	pool.Set(targets(addresses)...)
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return pool.Run(ctx) })
+	g.Go(func() error {
+		for {
+			well, changed := pool.Well()
+			if len(well) == 0 {
+				well = addresses
+			}
+			if err := s.forward(well); err != nil {
+				return err
+			}
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-changed:
+			}
+		}
+	})
+	return g.Wait()
+}
+
+func (s *supervisor) forward(to []string) error {
+	var backends []netip.Addr
+	for _, a := range to {
+		address, err := netip.ParseAddrPort(a)
+		if err != nil {
+			return err
+		}
+		backends = append(backends, address.Addr())
+	}
+	return s.cluster.network().Forward(backends)
 }
 
 func (s *supervisor) resolver(ctx context.Context, ready func()) error {

@@ -89,6 +89,8 @@ type supervisorState struct {
 	Step    string               `json:"step"` // what it does until it is ready
 	Error   string               `json:"error,omitempty"`
 	Nodes   map[string]nodeState `json:"nodes,omitempty"`
+	// Bootstrap is why etcd could not be bootstrapped yet; see bootstrap.go.
+	Bootstrap string `json:"bootstrap,omitempty"`
 }
 
 // nodeState is what the supervisor knows of a node.
@@ -104,6 +106,7 @@ const (
 	StateOff        = "off"        // powered off, or stopped
 	StateRestarting = "restarting" // ended unasked; is started again after a pause
 	StateUnattended = "unattended" // runs, but the supervisor does not
+	StateFrozen     = "frozen"     // all its processes are stopped; see Freeze
 )
 
 func (d dirs) readSupervisor() supervisorState {

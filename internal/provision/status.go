@@ -17,6 +17,7 @@ type NodeStatus struct {
 	PID      int    // of its init on the host; 0 when it does not run
 	Restarts int    // lately, that it did not ask for
 	Error    string // why it could not be started
+	Cut      string // how its network is cut; see Cut
 	UsedMem  int64  // bytes
 	UsedCPU  time.Duration
 }
@@ -31,9 +32,11 @@ func (c *Cluster) Status() Status {
 	for _, n := range c.Nodes {
 		k := c.container(n)
 		known := s.Nodes[n.Name]
-		ns := NodeStatus{Node: n, State: StateOff, Restarts: known.Restarts, Error: known.Error}
+		ns := NodeStatus{Node: n, State: StateOff, Restarts: known.Restarts, Error: known.Error, Cut: c.cut(n)}
 		p, running := k.Running()
 		switch {
+		case running && k.Frozen():
+			ns.State = StateFrozen
 		case running && out.Supervisor != 0:
 			ns.State = StateRunning
 		case running:

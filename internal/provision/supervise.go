@@ -100,6 +100,7 @@ func (s *supervisor) run(ctx context.Context, wake <-chan os.Signal) error {
 	for _, n := range c.Nodes {
 		wg.Go(func() { s.keep(ctx, n) })
 	}
+	wg.Go(func() { s.bootstrap(ctx) })
 	s.update(func(state *supervisorState) { state.Ready = true })
 	s.log.Info("ready", "pid", os.Getpid(), "nodes", len(c.Nodes))
 	for {

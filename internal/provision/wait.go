@@ -6,12 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 	"time"
 
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
+	cosi "github.com/cosi-project/runtime/api/v1alpha1"
+	"go.yaml.in/yaml/v3"
 
-	"talos/api/machine"
 	"talos/client"
 	"talos/client/talosconfig"
 	"talos/internal/loop"
@@ -22,31 +22,31 @@ const (
 	tellEvery   = 15 * time.Second // that a step still waits, and for what
 	givesUp     = 4                // restarts of a node that nobody asked for
 	bootstrapIn = 30 * time.Second
+	askTime     = 2 * time.Second // of one question to one node
 )
 
-// WaitHealthy waits until the cluster works: the nodes' API answers, etcd is
-// bootstrapped, Kubernetes answers, all nodes are Ready, and the system's pods
-// run. It ends early when a node cannot stay up.
+// WaitHealthy waits until the cluster works: the first node's API answers, etcd
+// is bootstrapped, Kubernetes answers, every node says that it is healthy, and
+// the system's pods run. It ends early when a node cannot stay up.
 func (c *Cluster) WaitHealthy(ctx context.Context, progress func(step string)) error {
 	kube, err := newKube(c.Kubeconfig())
 	if err != nil {
 		return err
 	}
 	defer kube.close()
+	nodes := &nodesWait{cluster: c, kube: kube, progress: progress, clients: map[string]*client.Client{}, stages: map[string]stage{}}
+	defer nodes.close()
+	first := c.controlPlanes()[0]
 	for _, step := range []struct {
 		what  string
 		check func(context.Context) error
 	}{
-		{"the node's API", func(ctx context.Context) error { return c.apiAnswers(ctx, c.Nodes[:1]) }},
-		{"etcd", c.bootstrap},
+		{"the API of " + first.Name, func(ctx context.Context) error { return c.apiAnswers(ctx, first) }},
+		{"etcd", func(context.Context) error { return c.bootstrapped() }},
 		{"Kubernetes", kube.ready},
-		{"the API of all nodes", func(ctx context.Context) error { return c.apiAnswers(ctx, c.Nodes[1:]) }},
-		{"all nodes to be Ready", func(ctx context.Context) error { return kube.nodesReady(ctx, len(c.Nodes)) }},
+		{"all nodes to be healthy", nodes.check},
 		{"the system's pods", func(ctx context.Context) error { return kube.podsReady(ctx, c.CoreDNS) }},
 	} {
-		if step.what == "the API of all nodes" && len(c.Nodes) == 1 {
-			continue // seen already
-		}
 		if err := c.await(ctx, step.what, step.check, progress); err != nil {
 			return fmt.Errorf("wait for %s: %w", step.what, err)
 		}
@@ -102,8 +102,8 @@ func (c *Cluster) crashing() error {
 	return nil
 }
 
-// apiAnswers connects to nodes as a client would.
-func (c *Cluster) apiAnswers(ctx context.Context, nodes []Node) error {
+// apiAnswers connects to a node as a client would.
+func (c *Cluster) apiAnswers(ctx context.Context, n Node) error {
 	t, err := talosconfig.Load(c.Talosconfig())
 	if err != nil {
 		return errFinal{err}
@@ -124,34 +124,135 @@ func (c *Cluster) apiAnswers(ctx context.Context, nodes []Node) error {
 		NetDialer: &net.Dialer{Timeout: time.Second},
 		Config:    &tls.Config{Certificates: []tls.Certificate{*pair}, RootCAs: roots, MinVersion: tls.VersionTLS13, NextProtos: []string{"h2"}},
 	}
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, askTime)
 	defer cancel()
-	for _, n := range nodes {
-		conn, err := dialer.DialContext(ctx, "tcp", n.apiAddress())
-		if err != nil {
-			return fmt.Errorf("node %s: %w", n.Name, err)
+	conn, err := dialer.DialContext(ctx, "tcp", n.apiAddress())
+	if err != nil {
+		return fmt.Errorf("node %s: %w", n.Name, err)
+	}
+	return conn.Close()
+}
+
+// stage is how far a node has come.
+type stage int
+
+const (
+	silent stage = iota
+	answers
+	registered
+	ready
+	healthy
+)
+
+// String says what a node has just reached.
+func (s stage) String() string {
+	return [...]string{"starts", "its API answers", "is registered in Kubernetes", "is Ready in Kubernetes", "is healthy"}[s]
+}
+
+// nodesWait follows the nodes on their way, and tells what each has reached.
+type nodesWait struct {
+	cluster  *Cluster
+	kube     *kube
+	progress func(string)
+	clients  map[string]*client.Client
+	stages   map[string]stage
+}
+
+func (w *nodesWait) close() {
+	for _, c := range w.clients {
+		c.Close()
+	}
+}
+
+// check is nil when all nodes are healthy; the error has a reason for each that
+// is not.
+func (w *nodesWait) check(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, kubeTimeout)
+	defer cancel()
+	nodes, err := w.kube.nodes(ctx)
+	if err != nil {
+		return err
+	}
+	var reasons []string
+	for _, n := range w.cluster.Nodes {
+		if w.stages[n.Name] == healthy {
+			continue
 		}
-		conn.Close()
+		at, why := w.look(ctx, n, nodes)
+		if at > w.stages[n.Name] {
+			w.stages[n.Name] = at
+			report(w.progress, "%s %v", n.Name, at)
+		}
+		if at != healthy {
+			reasons = append(reasons, n.Name+": "+why)
+		}
+	}
+	if len(reasons) > 0 {
+		return errors.New(strings.Join(reasons, "; "))
 	}
 	return nil
 }
 
-// bootstrap starts etcd on the first control plane node, once.
-func (c *Cluster) bootstrap(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, bootstrapIn)
+// look says how far a node has come, and what it waits for.
+func (w *nodesWait) look(ctx context.Context, n Node, nodes map[string][]condition) (stage, string) {
+	ctx, cancel := context.WithTimeout(ctx, askTime)
 	defer cancel()
-	api, err := client.New(ctx, client.Options{Path: c.Talosconfig(), Context: c.Name, Endpoints: []string{c.controlPlanes()[0].apiAddress()}})
-	if err != nil {
-		return errFinal{err}
+	conditions, known := nodes[n.Name]
+	isReady, message := isReady(conditions)
+	if !isReady && w.stages[n.Name] == silent { // a node that is silent is not asked much
+		if err := w.cluster.apiAnswers(ctx, n); err != nil {
+			return silent, "its API does not answer: " + err.Error()
+		}
 	}
-	defer api.Close()
-	_, err = api.Machine.Bootstrap(ctx, &machine.BootstrapRequest{})
-	switch status.Code(err) {
-	case codes.OK, codes.AlreadyExists:
-		return nil
-	case codes.PermissionDenied, codes.Unauthenticated, codes.InvalidArgument, codes.Unimplemented:
-		return errFinal{err}
-	default:
+	switch {
+	case !known:
+		return answers, "not registered in Kubernetes yet"
+	case !isReady:
+		return registered, message
+	}
+	if err := w.machineReady(ctx, n); err != nil {
+		return ready, err.Error()
+	}
+	return healthy, ""
+}
+
+// machineReady asks a node whether all that it is for works.
+func (w *nodesWait) machineReady(ctx context.Context, n Node) error {
+	api := w.clients[n.Name]
+	if api == nil {
+		var err error
+		if api, err = w.cluster.api(ctx, n); err != nil {
+			return err
+		}
+		w.clients[n.Name] = api
+	}
+	reply, err := api.Resources.Get(ctx, &cosi.GetRequest{
+		Namespace: "runtime", Type: "MachineStatuses.runtime.talos.dev", Id: "machine", Options: &cosi.GetOptions{},
+	})
+	if err != nil {
 		return err
 	}
+	return machineStatus(reply.GetResource().GetSpec().GetYamlSpec())
+}
+
+// machineStatus reads the spec of a MachineStatus: nil is ready.
+func machineStatus(spec string) error {
+	var s struct {
+		Stage  string
+		Status struct {
+			Ready           bool
+			UnmetConditions []struct{ Name, Reason string } `yaml:"unmetConditions"`
+		}
+	}
+	if err := yaml.Unmarshal([]byte(spec), &s); err != nil {
+		return fmt.Errorf("decode the machine's status: %w", err)
+	}
+	if s.Status.Ready {
+		return nil
+	}
+	var unmet []string
+	for _, u := range s.Status.UnmetConditions {
+		unmet = append(unmet, u.Name+" ("+u.Reason+")")
+	}
+	return fmt.Errorf("%s, waiting for %s", s.Stage, strings.Join(unmet, ", "))
 }

@@ -48,6 +48,9 @@ func RemoveCgroup(ctx context.Context, path string) error {
 	if err != nil {
 		return err
 	}
+	if err := setFrozen(path, false); err != nil { // what is frozen does not end
+		return err
+	}
 	ctx, cancel := context.WithTimeout(ctx, cgroupPatience)
 	defer cancel()
 	for pause := time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {

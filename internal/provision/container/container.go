@@ -162,27 +162,64 @@ func (n Node) writeBundle(netns string) error {
 	return os.WriteFile(filepath.Join(n.bundle(), "config.json"), data, 0o600)
 }
 
-// Kill ends the node at once: its init, with which the kernel ends all of its
-// PID namespace, and what may be left in its control group.
+// Kill ends the node at once, and clears away what it leaves behind.
 func (n Node) Kill(ctx context.Context) error {
-	if p, ok := n.Running(); ok {
-		h, err := p.Open()
-		switch {
-		case errors.Is(err, os.ErrProcessDone):
-		case err != nil:
-			return err
-		default:
-			defer h.Close()
-			if err := h.Signal(unix.SIGKILL); err != nil {
-				return fmt.Errorf("kill process %d: %w", p.PID, err)
-			}
-			if err := h.Wait(ctx); err != nil {
-				return fmt.Errorf("wait for process %d to end: %w", p.PID, err)
-			}
-			p.Reap()
-		}
+	if err := n.End(ctx); err != nil {
+		return err
 	}
 	return n.Clear(ctx)
+}
+
+// End ends the node at once: its init, with which the kernel ends all of its
+// PID namespace.
+func (n Node) End(ctx context.Context) error {
+	p, ok := n.Running()
+	if !ok {
+		return nil
+	}
+	h, err := p.Open()
+	if errors.Is(err, os.ErrProcessDone) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer h.Close()
+	if err := h.Signal(unix.SIGKILL); err != nil {
+		return fmt.Errorf("kill process %d: %w", p.PID, err)
+	}
+	if err := n.Thaw(); err != nil { // what is frozen does not end
+		return err
+	}
+	if err := h.Wait(ctx); err != nil {
+		return fmt.Errorf("wait for process %d to end: %w", p.PID, err)
+	}
+	p.Reap()
+	return nil
+}
+
+// Erase empties the node's persistent folders that are named by their
+// partition, STATE or EPHEMERAL. The node must not run.
+func (n Node) Erase(partitions ...string) error {
+	if _, running := n.Running(); running {
+		return fmt.Errorf("erase the disk of %s: it runs", n.Hostname)
+	}
+	for _, p := range partitions {
+		dir, ok := map[string]string{"STATE": n.StateDir(), "EPHEMERAL": n.EphemeralDir()}[p]
+		if !ok {
+			return fmt.Errorf("erase partition %q: want STATE or EPHEMERAL", p)
+		}
+		entries, err := os.ReadDir(dir)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		for _, e := range entries {
+			if err := os.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
+				return fmt.Errorf("erase %s of %s: %w", p, n.Hostname, err)
+			}
+		}
+	}
+	return nil
 }
 
 // Clear removes what an ended node left behind, and ends what runs in its

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
@@ -19,12 +20,18 @@ const (
 	macLen                         = 6
 )
 
+// Forward changes the backends to those that are well.
+func (n Network) Forward(backends []netip.Addr) error {
+	n.Backends = backends
+	return n.ensureForward()
+}
+
 // ensureForward sends connections to the gateway's port on to the backends with
 // their source address kept. Client and backend are on the same bridge, so that
 // answers would go past this machine, from an address that the client never
 // spoke to: a rule on the bridge makes them pass through.
 func (n Network) ensureForward() error {
-	if len(n.Backends) == 0 {
+	if len(n.Nodes) == 0 {
 		return n.removeForward()
 	}
 	c, err := nftables.New()
@@ -36,15 +43,16 @@ func (n Network) ensureForward() error {
 		Name: "prerouting", Table: nat, Type: nftables.ChainTypeNAT,
 		Hooknum: nftables.ChainHookPrerouting, Priority: nftables.ChainPriorityNATDest,
 	})
-	for i, b := range n.Backends {
-		c.AddRule(&nftables.Rule{Table: nat, Chain: chain, Exprs: n.toBackend(b, uint32(len(n.Backends)-i))})
+	for _, from := range n.Nodes { // a packet that comes back to where it is from is dropped there
+		n.spread(c, chain, from, others(n.Backends, from))
 	}
+	n.spread(c, chain, netip.Addr{}, n.Backends)
 	bridge := fresh(c, n.forwardTable(nftables.TableFamilyBridge))
 	chain = c.AddChain(&nftables.Chain{
 		Name: "prerouting", Table: bridge, Type: nftables.ChainTypeFilter,
 		Hooknum: nftables.ChainHookPrerouting, Priority: nftables.ChainPriorityRef(-300),
 	})
-	for _, b := range n.Backends {
+	for _, b := range n.Nodes {
 		c.AddRule(&nftables.Rule{Table: bridge, Chain: chain, Exprs: n.throughHost(b)})
 	}
 	if err := c.Flush(); err != nil {
@@ -64,9 +72,33 @@ func fresh(c *nftables.Conn, t *nftables.Table) *nftables.Table {
 	return c.AddTable(t)
 }
 
-// toBackend is: of those that get here, send one in so many to the backend.
-func (n Network) toBackend(backend netip.Addr, oneIn uint32) []expr.Any {
+func others(all []netip.Addr, than netip.Addr) []netip.Addr {
+	return slices.DeleteFunc(slices.Clone(all), func(a netip.Addr) bool { return a == than })
+}
+
+// spread sends connections on, from one address or from all that get here.
+func (n Network) spread(c *nftables.Conn, chain *nftables.Chain, from netip.Addr, to []netip.Addr) {
+	for i, b := range to {
+		c.AddRule(&nftables.Rule{Table: chain.Table, Chain: chain, Exprs: n.toBackend(from, b, uint32(len(to)-i))})
+	}
+	if from.IsValid() { // what has nobody to go to is refused by this machine
+		out := append(n.toPort(from), &expr.Verdict{Kind: expr.VerdictAccept})
+		c.AddRule(&nftables.Rule{Table: chain.Table, Chain: chain, Exprs: out})
+	}
+}
+
+// toPort is: a connection to the gateway's port, from an address or from anywhere.
+func (n Network) toPort(from netip.Addr) []expr.Any {
 	out := append(address(ipDestination, n.Gateway), port(portDestination, n.Port)...)
+	if from.IsValid() {
+		out = append(out, address(ipSource, from)...)
+	}
+	return out
+}
+
+// toBackend is: of those that get here, send one in so many to the backend.
+func (n Network) toBackend(from, backend netip.Addr, oneIn uint32) []expr.Any {
+	out := n.toPort(from)
 	if oneIn > 1 {
 		out = append(out,
 			&expr.Numgen{Register: 1, Modulus: oneIn, Type: unix.NFT_NG_RANDOM},
@@ -110,21 +142,5 @@ func port(offset uint32, p uint16) []expr.Any {
 }
 
 func (n Network) removeForward() error {
-	for _, family := range []nftables.TableFamily{nftables.TableFamilyIPv4, nftables.TableFamilyBridge} {
-		c, err := nftables.New()
-		if err != nil {
-			return fmt.Errorf("open nftables: %w", err)
-		}
-		t := n.forwardTable(family)
-		c.AddTable(t)
-		c.DelTable(t)
-		err = c.Flush()
-		if family == nftables.TableFamilyBridge && (errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EAFNOSUPPORT)) {
-			continue // a kernel without it has no such table
-		}
-		if err != nil {
-			return fmt.Errorf("remove nftables table %s: %w", t.Name, err)
-		}
-	}
-	return nil
+	return errors.Join(removeTable(n.forwardTable(nftables.TableFamilyIPv4)), removeTable(n.forwardTable(nftables.TableFamilyBridge)))
 }

@@ -3,11 +3,13 @@ package host
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -158,8 +160,10 @@ func TestNetwork(t *testing.T) {
 	}
 	n := Network{
 		Bridge: "talostest", Table: "talos-test", Prefix: netip.MustParsePrefix("10.99.0.0/24"), Gateway: netip.MustParseAddr("10.99.0.1"),
-		Port: 50001, Backends: []netip.Addr{netip.MustParseAddr("10.99.0.2"), netip.MustParseAddr("10.99.0.3")},
+		Port: 50001, Nodes: []netip.Addr{netip.MustParseAddr("10.99.0.2"), netip.MustParseAddr("10.99.0.3")},
+		Cuts: []Cut{{Port: "port0", ToIt: true}},
 	}
+	n.Backends = n.Nodes
 	for range 2 { // the second time changes nothing
 		if err := n.Ensure(); err != nil {
 			t.Fatal(err)
@@ -291,6 +295,162 @@ func TestClustersAreApart(t *testing.T) {
 	if err := within(t, nodes[1], func() error { return dial(gateways[1], 10*time.Second) }); err != nil {
 		t.Errorf("a node to its own gateway: %v", err)
 	}
+}
+
+// TestForwardAndCut: what is sent to the gateway's port gets to a backend that is not the
+// sender, from the sender's address; a cut loses what goes one way, and no more.
+func TestForwardAndCut(t *testing.T) {
+	if os.Getuid() != 0 {
+		if os.Getenv("REQUIRE_PRIV") != "" {
+			t.Fatal("needs root")
+		}
+		t.Skip("needs root")
+	}
+	runtime.LockOSThread() // and never unlocked: the thread dies with the test's goroutine
+	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+		t.Skipf("new network namespace: %v", err)
+	}
+	if err := os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1"), 0); err != nil {
+		t.Fatal(err)
+	}
+	n := Network{Bridge: "talostest", Table: "talos-test", Prefix: netip.MustParsePrefix("10.99.0.0/24"), Gateway: netip.MustParseAddr("10.99.0.1"), Port: 50001}
+	addresses := []netip.Addr{netip.MustParseAddr("10.99.0.2"), netip.MustParseAddr("10.99.0.3"), netip.MustParseAddr("10.99.0.4")}
+	n.Nodes = addresses[:2]
+	n.Backends = n.Nodes
+	if err := n.Ensure(); err != nil {
+		t.Fatal(err)
+	}
+	var nodes []*os.File
+	for i, a := range addresses {
+		ns, err := n.Attach(fmt.Sprint("port", i), MAC(a))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer ns.Close()
+		if err := within(t, ns, func() error { return errors.Join(configure(a, n.Gateway), tellCaller(t, a)) }); err != nil {
+			t.Fatal(err)
+		}
+		nodes = append(nodes, ns)
+	}
+	// ask returns who answered, and who that took the caller for.
+	ask := func(from int, to netip.Addr, patience time.Duration) (string, error) {
+		var text string
+		err := within(t, nodes[from], func() error {
+			conn, err := net.DialTimeout("tcp", netip.AddrPortFrom(to, n.Port).String(), patience)
+			if err != nil {
+				return err
+			}
+			defer conn.Close()
+			if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
+				return err
+			}
+			data, err := io.ReadAll(conn)
+			text = string(data)
+			return err
+		})
+		return text, err
+	}
+	check := func(what string, from int, want ...string) {
+		t.Helper()
+		for range 8 {
+			got, err := ask(from, n.Gateway, 5*time.Second)
+			if err != nil || !slices.Contains(want, got) {
+				t.Errorf("%s: node %d through the gateway: %q, %v; want one of %q", what, from, got, err, want)
+			}
+		}
+	}
+	check("all well", 0, "10.99.0.3 called by 10.99.0.2")
+	check("all well", 1, "10.99.0.2 called by 10.99.0.3")
+	check("all well", 2, "10.99.0.2 called by 10.99.0.4", "10.99.0.3 called by 10.99.0.4")
+	if err := n.Forward(addresses[1:2]); err != nil {
+		t.Fatal(err)
+	}
+	check("one well", 2, "10.99.0.3 called by 10.99.0.4")
+	if got, err := ask(1, n.Gateway, time.Second); err == nil {
+		t.Errorf("the only one that is well got through to %q", got)
+	}
+	for _, tc := range []struct {
+		cut       Cut
+		from, out bool // the cut node, and another to it
+	}{
+		{Cut{Port: "port1", FromIt: true, ToIt: true}, false, false},
+		{Cut{Port: "port1", FromIt: true}, false, false}, // TCP needs both ways
+		{Cut{Port: "port1", ToIt: true}, false, false},
+		{Cut{Port: "port0", FromIt: true, ToIt: true}, true, true},
+		{Cut{}, true, true},
+	} {
+		if n.Cuts = nil; tc.cut.Port != "" {
+			n.Cuts = []Cut{tc.cut}
+		}
+		if err := n.EnsureCuts(); err != nil {
+			t.Fatal(err)
+		}
+		patience := 5 * time.Second
+		if !tc.from {
+			patience = 300 * time.Millisecond
+		}
+		if _, err := ask(1, addresses[2], patience); (err == nil) != tc.from {
+			t.Errorf("with %+v, node 1 to node 2: %v", tc.cut, err)
+		}
+		if _, err := ask(2, addresses[1], patience); (err == nil) != tc.out {
+			t.Errorf("with %+v, node 2 to node 1: %v", tc.cut, err)
+		}
+	}
+	oneWay(t, n, nodes)
+}
+
+// oneWay: with what a node sends cut off, it still hears the others.
+func oneWay(t *testing.T, n Network, nodes []*os.File) {
+	to := net.UDPAddrFromAddrPort(netip.MustParseAddrPort("10.99.0.3:7"))
+	var l *net.UDPConn
+	if err := within(t, nodes[1], func() (err error) { l, err = net.ListenUDP("udp", to); return err }); err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	for _, toIt := range []bool{false, true} {
+		n.Cuts = []Cut{{Port: "port1", FromIt: !toIt, ToIt: toIt}}
+		if err := n.EnsureCuts(); err != nil {
+			t.Fatal(err)
+		}
+		err := within(t, nodes[2], func() error { // neighbours know each other from before
+			conn, err := net.DialUDP("udp", nil, to)
+			if err != nil {
+				return err
+			}
+			defer conn.Close()
+			_, err = conn.Write([]byte("x"))
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := l.SetReadDeadline(time.Now().Add(300 * time.Millisecond)); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := l.ReadFromUDP(make([]byte, 1)); (err == nil) == toIt {
+			t.Errorf("with %+v, what is sent to the node: %v", n.Cuts[0], err)
+		}
+	}
+}
+
+// tellCaller serves, in the namespace of this thread, who called whom.
+func tellCaller(t *testing.T, self netip.Addr) error {
+	l, err := net.Listen("tcp", netip.AddrPortFrom(self, 50001).String())
+	if err != nil {
+		return err
+	}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			fmt.Fprintf(conn, "%s called by %s", self, netip.MustParseAddrPort(conn.RemoteAddr().String()).Addr())
+			conn.Close()
+		}
+	}()
+	return nil
 }
 
 // configure gives a node's interface its address and the way out.

@@ -25,9 +25,13 @@ type Network struct {
 	Gateway netip.Addr
 
 	// Connections to Port of the gateway go to one of Backends, and keep the
-	// address that they come from. None when there are no backends.
+	// address that they come from; one from a backend goes to another. Nodes are
+	// those that can be backends; with none, nothing is forwarded.
 	Port     uint16
+	Nodes    []netip.Addr
 	Backends []netip.Addr
+
+	Cuts []Cut // ports that are cut off, fully or one way
 }
 
 // Ensure makes the bridge with its address and the rules.
@@ -43,10 +47,7 @@ func (n Network) Ensure() error {
 	if err := netlink.LinkSetUp(link); err != nil {
 		return fmt.Errorf("set %s up: %w", n.Bridge, err)
 	}
-	if err := n.ensureRules(); err != nil {
-		return err
-	}
-	return n.ensureForward()
+	return errors.Join(n.ensureRules(), n.ensureForward(), n.EnsureCuts())
 }
 
 func (n Network) bridge() (netlink.Link, error) {
@@ -75,7 +76,7 @@ func (n Network) Exists() bool {
 
 // Remove removes the bridge and the rules. Ports go with the nodes.
 func (n Network) Remove() error {
-	return errors.Join(RemoveLink(n.Bridge), n.removeRules(), n.removeForward())
+	return errors.Join(RemoveLink(n.Bridge), n.removeRules(), n.removeForward(), n.removeCuts())
 }
 
 // MAC is the hardware address that belongs to an address of a cluster: stable,

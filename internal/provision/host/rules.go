@@ -96,17 +96,7 @@ func (n Network) masquerade() []expr.Any {
 }
 
 func (n Network) removeRules() error {
-	c, err := nftables.New()
-	if err != nil {
-		return fmt.Errorf("open nftables: %w", err)
-	}
-	table := &nftables.Table{Family: nftables.TableFamilyIPv4, Name: n.Table}
-	c.AddTable(table)
-	c.DelTable(table)
-	if err := c.Flush(); err != nil {
-		return fmt.Errorf("remove nftables table %s: %w", n.Table, err)
-	}
-	return nil
+	return removeTable(&nftables.Table{Family: nftables.TableFamilyIPv4, Name: n.Table})
 }
 
 func ifname(name string) []byte {

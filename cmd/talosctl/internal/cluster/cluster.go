@@ -30,9 +30,7 @@ func Commands(a *cli.App) []*cobra.Command {
 	cmd := cli.Group("cluster", "Make and keep clusters on this machine")
 	cmd.AddCommand(
 		createCommand(a), showCommand(a), listCommand(a),
-		actCommand(a, "start", "Start a cluster's supervisor and nodes, or take over those that run", provision.Start),
-		actCommand(a, "stop", "Shut a cluster's nodes down; its state stays", provision.Stop),
-		destroyCommand(a),
+		startCommand(a), stopCommand(a), faultCommand(a), destroyCommand(a),
 	)
 	return []*cobra.Command{cmd, superviseCommand()}
 }
@@ -59,14 +57,6 @@ func nameFlag(cmd *cobra.Command) *string {
 func steps(a *cli.App) func(string) {
 	start := time.Now()
 	return func(step string) { a.Note("%6.1fs  %s", time.Since(start).Seconds(), step) }
-}
-
-// actCommand is a command that does one thing to a cluster.
-func actCommand(a *cli.App, use, short string, act func(context.Context, string, func(string)) error) *cobra.Command {
-	cmd := &cobra.Command{Use: use, Short: short, Args: cobra.NoArgs}
-	name := nameFlag(cmd)
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return explain(act(cmd.Context(), *name, steps(a)), a) }
-	return cmd
 }
 
 // superviseCommand is what create and start run detached.

@@ -43,9 +43,21 @@ func showCommand(a *cli.App) *cobra.Command {
 func printNodes(a *cli.App, c *provision.Cluster) error {
 	t := cli.NewTable(a.Out, "NAME", "TYPE", "ADDRESS", "STATE", "CPUS", "MEMORY", "USED", "RESTARTS", "ERROR")
 	for _, n := range c.Status().Nodes {
-		t.Row(n.Name, n.Type, n.Address.String(), n.State, limit(n.CPUs), mebi(n.Memory), mebi(n.UsedMem), strconv.Itoa(n.Restarts), n.Error)
+		t.Row(n.Name, n.Type, n.Address.String(), stateOf(n), limit(n.CPUs), mebi(n.Memory), mebi(n.UsedMem), strconv.Itoa(n.Restarts), n.Error)
 	}
 	return t.Flush()
+}
+
+// stateOf is a node's state and what was done to it on purpose.
+func stateOf(n provision.NodeStatus) string {
+	switch n.Cut {
+	case "":
+		return n.State
+	case provision.CutBoth:
+		return n.State + ", cut off"
+	default:
+		return n.State + ", cut off one way (" + n.Cut + ")"
+	}
 }
 
 func orDash(pid int) string {
@@ -75,7 +87,7 @@ func clusterDoc(c *provision.Cluster) cli.Doc {
 	for _, n := range status.Nodes {
 		nodes = append(nodes, cli.Doc{
 			{Key: "name", Value: n.Name}, {Key: "type", Value: n.Type}, {Key: "address", Value: n.Address.String()}, {Key: "mac", Value: n.MAC},
-			{Key: "state", Value: n.State}, {Key: "pid", Value: n.PID}, {Key: "restarts", Value: n.Restarts}, {Key: "error", Value: n.Error},
+			{Key: "state", Value: n.State}, {Key: "cut", Value: n.Cut}, {Key: "pid", Value: n.PID}, {Key: "restarts", Value: n.Restarts}, {Key: "error", Value: n.Error},
 			{Key: "cpus", Value: n.CPUs}, {Key: "memory", Value: n.Memory},
 			{Key: "usedMemory", Value: n.UsedMem}, {Key: "usedCPUSeconds", Value: n.UsedCPU.Seconds()}, {Key: "log", Value: c.LogFile(n.Name)},
 		})
@@ -102,7 +114,7 @@ func listCommand(a *cli.App) *cobra.Command {
 			docs = append(docs, clusterDoc(c))
 			status, running := c.Status(), 0
 			for _, n := range status.Nodes {
-				if n.State == provision.StateRunning || n.State == provision.StateUnattended {
+				if n.PID != 0 {
 					running++
 				}
 			}
