@@ -20,7 +20,6 @@ import (
 	"talos/internal/authz"
 	"talos/internal/configstore"
 	"talos/internal/door"
-	"talos/internal/etcd"
 	"talos/internal/layout"
 	"talos/internal/linux/peercred"
 	"talos/internal/machine"
@@ -38,13 +37,13 @@ const lastWords = 200 * time.Millisecond
 const maxMessage = 32 << 20
 
 // serveAPI answers for this node on its socket, for routerd alone.
-func (n *node) serveAPI(ctx context.Context, st state.State, rt *runtime.Runtime, cfg *configstore.Store, member *etcd.Member, events *machine.Events) error {
+func (n *node) serveAPI(ctx context.Context, st state.State, rt *runtime.Runtime, cfg *configstore.Store, events *machine.Events) error {
 	platform := "metal"
 	if n.boot.Container {
 		platform = "container"
 	}
 	api, err := machine.New(machine.Options{
-		State: st, Services: n.services.External(), Logs: n.logs, Containers: n.pods, Config: cfg, Etcd: member,
+		State: st, Services: n.services.External(), Logs: n.logs, Containers: n.pods, Config: cfg, Etcd: n.member,
 		Power: n.sequence, Events: events, Graph: graph(rt), Platform: platform, Log: n.log,
 	})
 	if err != nil {

@@ -26,6 +26,9 @@ func (n *node) wayDown(st state.State) *sequence.Controller {
 				if err := drainer.Remove(ctx); err != nil {
 					say("the Node object stays: " + err.Error())
 				}
+				if err := n.crowd.Leave(ctx, st); err != nil {
+					say("the node stays on the list of members: " + err.Error())
+				}
 			}
 			return n.member.Leave(ctx)
 		},

@@ -26,6 +26,7 @@ import (
 	"talos/internal/linux/reap"
 	"talos/internal/linux/trim"
 	"talos/internal/logs"
+	"talos/internal/members"
 	"talos/internal/power"
 	"talos/internal/sequence"
 	"talos/internal/service"
@@ -71,6 +72,7 @@ type node struct {
 	services *service.Supervisor
 	pods     *containers.Client
 	member   *etcd.Member
+	crowd    *members.Options
 	sequence *sequence.Controller // nil until services can run
 	id       string               // tells this run of the node from others
 }
@@ -100,6 +102,9 @@ func (n *node) run(ctx context.Context) error {
 	n.services = service.New(n.log, st, n.logs)
 	n.pods = containers.New()
 	n.member = etcd.New(st, n.log, n.services)
+	if n.crowd, err = n.others(); err != nil {
+		return err
+	}
 	n.sequence = n.wayDown(st)
 	tasks := &group{ctx: ctx, log: n.log}
 	if err := n.wire(ctx, st, tasks); err != nil {

@@ -14,7 +14,6 @@ import (
 	"talos/internal/containers"
 	"talos/internal/cri"
 	"talos/internal/custom"
-	"talos/internal/etcd"
 	"talos/internal/identity"
 	"talos/internal/join"
 	"talos/internal/kube"
@@ -46,18 +45,9 @@ func (n *node) wire(ctx context.Context, st state.State, tasks *group) error {
 		return err
 	})
 	keeper := status.New()
-	member := n.member
-	who, err := identity.Load(layout.IdentityFile)
-	if err != nil {
-		return err
-	}
-	crowd := members.Options{
-		Log: n.log, Identity: who, Facts: members.NewFacts(member.Client), List: members.NewList(layout.MembersFile, n.log),
-		Ask: &join.Client{Identity: who},
-	}
 	events := machine.NewEvents()
 	n.publish(events, keeper)
-	rt, err := n.controllers(st, keeper, member, crowd)
+	rt, err := n.controllers(st, keeper)
 	if err != nil {
 		return err
 	}
@@ -69,15 +59,15 @@ func (n *node) wire(ctx context.Context, st state.State, tasks *group) error {
 		}
 		return err
 	})
-	tasks.Go("api", func(ctx context.Context) error { return n.serveAPI(ctx, st, rt, cfg, member, events) })
+	tasks.Go("api", func(ctx context.Context) error { return n.serveAPI(ctx, st, rt, cfg, events) })
 	tasks.Go("signer", func(ctx context.Context) error {
-		return signer.Serve(ctx, signer.Options{State: st, Registry: crowd.Facts, List: crowd.List, Log: n.log})
+		return signer.Serve(ctx, signer.Options{State: st, Registry: n.crowd.Facts, List: n.crowd.List, Log: n.log})
 	})
 	late := []service.Definition{itself()}
 	for _, d := range daemons(st) {
 		late = append(late, d.service())
 	}
-	etcdService := member.Service()
+	etcdService := n.member.Service()
 	etcdService.Wait = allOf(func(ctx context.Context) error { return onControlPlane(ctx, st) }, etcdService.Wait)
 	late = append(late, etcdService, kube.KubeletService(st))
 	for _, d := range late {
@@ -89,8 +79,20 @@ func (n *node) wire(ctx context.Context, st state.State, tasks *group) error {
 	return nil
 }
 
+// others is what this node knows of the cluster's nodes, and how it learns more.
+func (n *node) others() (*members.Options, error) {
+	who, err := identity.Load(layout.IdentityFile)
+	if err != nil {
+		return nil, err
+	}
+	return &members.Options{
+		Log: n.log, Identity: who, Facts: members.NewFacts(n.member.Client), List: members.NewList(layout.MembersFile, n.log),
+		Ask: &join.Client{Identity: who},
+	}, nil
+}
+
 // controllers makes the runtime with every controller of machined.
-func (n *node) controllers(st state.State, keeper *status.Machine, member *etcd.Member, crowd members.Options) (*runtime.Runtime, error) {
+func (n *node) controllers(st state.State, keeper *status.Machine) (*runtime.Runtime, error) {
 	rt, err := runtime.NewRuntime(st, zapLogger(n.log), options.WithMetrics(false))
 	if err != nil {
 		return nil, fmt.Errorf("controller runtime: %w", err)
@@ -99,12 +101,12 @@ func (n *node) controllers(st state.State, keeper *status.Machine, member *etcd.
 	for _, family := range [][]controller.Controller{
 		{keeper.Controller(n.log)},
 		netconfig.Controllers(netconfig.Options{Log: n.log}),
-		secrets.Controllers(secrets.Options{Log: n.log, Ask: crowd.Certificate}),
-		members.Controllers(crowd),
+		secrets.Controllers(secrets.Options{Log: n.log, Ask: n.crowd.Certificate}),
+		members.Controllers(*n.crowd),
 		cri.Controllers(cri.ControllerOptions{Log: n.log, Restart: restartCRI}),
 		custom.Controllers(n.log, restartCRI),
 		send.Controllers(n.log, n.logs),
-		member.Controllers(),
+		n.member.Controllers(),
 		kube.Controllers(kube.Options{Log: n.log, Services: n.services, Pull: n.pull, Boot: n.id}),
 	} {
 		for _, c := range family {

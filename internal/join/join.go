@@ -18,10 +18,12 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/metadata"
@@ -37,7 +39,10 @@ import (
 const (
 	dialTimeout = 3 * time.Second
 	callTimeout = 10 * time.Second
-	maxAnswer   = 16 << 20 // bytes; a list of ten thousand members has two millions
+	// behindEndpoint is how many connections are made to the endpoint's host
+	// before the next: a balancer there may choose another node each time.
+	behindEndpoint = 3
+	maxAnswer      = 16 << 20 // bytes; a list of ten thousand members has two millions
 )
 
 // Cluster is what the configuration says of the cluster, as far as trustd goes.
@@ -139,8 +144,12 @@ func (c *Client) ask(ctx context.Context, cluster Cluster, from netip.Addr, fn f
 		return errors.New("no control plane node is known: cluster.controlPlane.endpoint names no host")
 	}
 	var problems []error
-	for _, host := range hosts {
+	for i, host := range hosts {
 		err := c.askOne(ctx, cluster, from, host, fn)
+		// Behind the endpoint may be several: others may know more.
+		for again := 1; i == 0 && again < behindEndpoint && status.Code(err) == codes.Unavailable && answered(err); again++ {
+			err = c.askOne(ctx, cluster, from, host, fn)
+		}
 		if err == nil {
 			return nil
 		}
@@ -150,6 +159,12 @@ func (c *Client) ask(ctx context.Context, cluster Cluster, from netip.Addr, fn f
 		problems = append(problems, fmt.Errorf("trustd at %s: %w", host, said(err)))
 	}
 	return errors.Join(problems...)
+}
+
+// answered says whether an error is a trustd's answer, not the lack of one.
+func answered(err error) bool {
+	s, ok := status.FromError(err)
+	return ok && !strings.HasPrefix(s.Message(), "connection error") && !strings.HasPrefix(s.Message(), "name resolver error")
 }
 
 func (c *Client) askOne(ctx context.Context, cluster Cluster, from netip.Addr, host string, fn func(context.Context, *grpc.ClientConn) error) error {

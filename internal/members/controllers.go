@@ -1,8 +1,10 @@
 package members
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -37,7 +39,7 @@ const etcdService = "etcd"
 // Pauses between attempts to hear of the others.
 const (
 	firstPause = 200 * time.Millisecond
-	lastPause  = 15 * time.Second
+	lastPause  = 10 * time.Second
 )
 
 // Options are what the parts work with.
@@ -217,11 +219,45 @@ func (k *keeper) fromEtcd(ctx context.Context, log *slog.Logger, own Record) err
 	defer k.List.Stale()
 	return persist(ctx, log, func(ctx context.Context) error {
 		defer k.List.Stale()
+		if k.List.leaving.Load() {
+			<-ctx.Done()
+			return nil
+		}
 		if err := k.Facts.Announce(ctx, own); err != nil {
 			return err
 		}
-		return k.Facts.Watch(ctx, func(records []Record) { k.List.Set(records, true) })
+		ctx, cancel := context.WithCancelCause(ctx)
+		defer cancel(nil)
+		err := k.Facts.Watch(ctx, func(records []Record) {
+			k.List.Set(records, true)
+			if !slices.ContainsFunc(records, own.equal) && !k.List.leaving.Load() {
+				cancel(errGone)
+			}
+		})
+		return cmp.Or(context.Cause(ctx), err)
 	})
+}
+
+// errGone says that somebody took this node off the list, while it is there.
+var errGone = errors.New("this node's record is gone or changed: announcing it again")
+
+// Leave takes this node off the list and sets its names free, for when its
+// STATE is to be wiped. It is announced again with the next start.
+func (o *Options) Leave(ctx context.Context, st controller.Reader) error {
+	cfg, err := active.Config(ctx, st)
+	if err != nil || cfg == nil {
+		return err
+	}
+	if cfg.IsControlPlane() {
+		o.List.leaving.Store(true)
+		_, err := o.Facts.Remove(ctx, string(o.Identity.ID))
+		return err
+	}
+	asked, err := join.ClusterOf(cfg, o.ControlPlanes())
+	if err != nil {
+		return err
+	}
+	return o.Ask.Leave(ctx, asked, time.Now())
 }
 
 func (k *keeper) fromTrustd(ctx context.Context, log *slog.Logger, cfg *config.Config) error {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"reflect"
 	"sync"
+	"sync/atomic"
 
 	"talos/internal/linux/atomicfile"
 )
@@ -17,6 +18,8 @@ import (
 type List struct {
 	file string
 	log  *slog.Logger
+
+	leaving atomic.Bool // this node is about to be wiped
 
 	mu      sync.Mutex // guards the fields below
 	records []Record

@@ -8,11 +8,12 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// How often certificates may be asked for. A node asks a few times when it
-// starts and then twice a day; guessing a token must take ages.
+// How often a peer may ask. A node asks a few times when it starts and then
+// twice a day, and more often while there is nobody who could answer; guessing
+// a token must take ages.
 const (
-	perPeerEvery = 2 * time.Second
-	perPeerBurst = 10
+	perPeerEvery = time.Second / 2
+	perPeerBurst = 20
 	allPerSecond = 50 // a fleet that starts at once
 	allBurst     = 200
 	maxPeers     = 4096 // remembered
