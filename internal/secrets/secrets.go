@@ -69,7 +69,7 @@ func Controllers(opts Options) []controller.Controller {
 	if opts.Log == nil {
 		opts.Log = slog.New(slog.DiscardHandler)
 	}
-	var all []controller.Controller
+	all := []controller.Controller{statusController(opts.Log, kubeletPKI)}
 	for _, c := range []struct {
 		id   string
 		step step

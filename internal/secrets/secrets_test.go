@@ -24,6 +24,7 @@ import (
 	"talos/internal/pki"
 	configres "talos/internal/resources/config"
 	"talos/internal/resources/network"
+	runtimeres "talos/internal/resources/runtime"
 	"talos/internal/resources/secrets"
 	"talos/internal/store"
 )
@@ -332,4 +333,38 @@ func awaitOther(t *testing.T, n *testNode, crt []byte) []byte {
 		t.Fatalf("the certificate was not issued anew: %v", err)
 	}
 	return res.TypedSpec().Server.Crt
+}
+
+// TestExpiryShows: whoever may read finds out what expires when, also after a
+// renewal, and no key with it.
+func TestExpiryShows(t *testing.T) {
+	n := newNode(t)
+	for _, id := range []string{
+		"apid-server", "apid-client", "trustd-server", "etcd-server", "etcd-peer", "etcd-admin", "etcd-kube-apiserver", "kube-apiserver",
+		"kube-apiserver-kubelet-client", "kube-front-proxy", "kubeconfig-admin", "kubeconfig-scheduler", "ca-os", "ca-etcd", "ca-kubernetes", "ca-aggregator",
+	} {
+		spec := await(t, n, runtimeres.NewCertificateStatus(id)).TypedSpec()
+		if _, err := time.Parse(time.RFC3339, spec.NotAfter); err != nil || spec.Subject == "" || spec.Issuer == "" {
+			t.Errorf("%s = %+v", id, spec)
+		}
+	}
+	api := await(t, n, secrets.NewApiCertificate(APIID)).TypedSpec().Server
+	crt, err := pki.ParseCertificate(api.Crt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	status := await(t, n, runtimeres.NewCertificateStatus("apid-server")).TypedSpec()
+	if status.NotAfter != crt.NotAfter.UTC().Format(time.RFC3339) || !slices.Contains(status.Names, "node-1") {
+		t.Errorf("status = %+v, of a certificate until %v", status, crt.NotAfter)
+	}
+	rename(t, n, "node-2")
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	if _, err := safe.StateWatchFor[*runtimeres.CertificateStatus](ctx, n.State, runtimeres.NewCertificateStatus("apid-server").Metadata(),
+		state.WithCondition(func(res resource.Resource) (bool, error) {
+			s, ok := res.(*runtimeres.CertificateStatus)
+			return ok && s.TypedSpec().Fingerprint != status.Fingerprint && slices.Contains(s.TypedSpec().Names, "node-2"), nil
+		})); err != nil {
+		t.Errorf("the status does not follow the certificate: %v", err)
+	}
 }

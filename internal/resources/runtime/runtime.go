@@ -17,6 +17,7 @@ const Namespace = resource.Namespace("runtime")
 func Types() []object.Definition {
 	return []object.Definition{
 		object.Define(NewBootID("")),
+		object.Define(NewCertificateStatus("")),
 		object.Define(NewDiagnostic("")),
 		object.Define(NewEnvironment("")),
 		object.Define(NewKernelCmdline("")),
