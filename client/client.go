@@ -79,6 +79,7 @@ type Client struct {
 	dials   *dials
 	display []string // endpoints as the user wrote them
 	nodes   []string
+	name    string // of the context
 	roles   []string
 }
 
@@ -88,7 +89,7 @@ func New(_ context.Context, o Options) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Client{dials: newDials(), display: ctx.Endpoints, nodes: ctx.Nodes}
+	c := &Client{dials: newDials(), display: ctx.Endpoints, nodes: ctx.Nodes, name: name}
 	if len(o.Endpoints) > 0 {
 		c.display = o.Endpoints
 	}
@@ -222,6 +223,10 @@ func (c *Client) Endpoints() []string { return slices.Clone(c.display) }
 
 // Nodes are the targets; none means that the endpoint itself answers.
 func (c *Client) Nodes() []string { return slices.Clone(c.nodes) }
+
+// Context is the name of the talosconfig's context, which is that of the cluster
+// where the system named it.
+func (c *Client) Context() string { return c.name }
 
 // Roles are those of the client's certificate.
 func (c *Client) Roles() []string { return slices.Clone(c.roles) }

@@ -151,6 +151,9 @@ func sequenceEvent(e sequence.Event) proto.Message {
 	}
 	if e.Err != nil {
 		out.Error = &common.Error{Code: common.Code_FATAL, Message: e.Err.Error()}
+		if e.Stays {
+			out.Error.Code = common.Code_CANCELED
+		}
 	}
 	return out
 }

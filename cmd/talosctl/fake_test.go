@@ -215,17 +215,6 @@ func (f *fake) HealthCheck(r *cluster.HealthCheckRequest, s grpc.ServerStreaming
 	return s.Send(&cluster.HealthCheckProgress{Message: "waiting for all nodes to be ready: OK"})
 }
 
-// Reboot makes the machine's status anew, as a new boot does.
-func (f *fake) Reboot(ctx context.Context, _ *machine.RebootRequest) (*machine.RebootResponse, error) {
-	if err := f.state.Destroy(ctx, runtime.NewMachineStatus("machine").Metadata()); err != nil {
-		return nil, err
-	}
-	again := runtime.NewMachineStatus("machine")
-	again.TypedSpec().Stage = runtime.StageRunning
-	again.TypedSpec().Status.Ready = true
-	return &machine.RebootResponse{Messages: []*machine.Reboot{{ActorId: ""}}}, f.state.Create(ctx, again)
-}
-
 func (f *fake) EtcdMemberList(context.Context, *machine.EtcdMemberListRequest) (*machine.EtcdMemberListResponse, error) {
 	return &machine.EtcdMemberListResponse{Messages: []*machine.EtcdMembers{{Members: []*machine.EtcdMember{
 		{Id: 0xabc, Hostname: "demo-1", PeerUrls: []string{"https://10.5.0.2:2380"}, ClientUrls: []string{"https://10.5.0.2:2379"}},
@@ -244,8 +233,4 @@ func (f *fake) ApplyConfiguration(_ context.Context, r *machine.ApplyConfigurati
 	return &machine.ApplyConfigurationResponse{Messages: []*machine.ApplyConfiguration{{
 		Warnings: []string{"machine.sysctls: accepted, not applied yet"}, Mode: r.GetMode(), ModeDetails: details,
 	}}}, nil
-}
-
-func (f *fake) Events(_ *machine.EventsRequest, s grpc.ServerStreamingServer[machine.Event]) error {
-	return nil
 }

@@ -222,7 +222,7 @@ func (c *Controller) abandon(j *job, err error, tell func(Event)) {
 		j.timer.Stop()
 	}
 	c.mu.Unlock()
-	tell(Event{Sequence: string(j.Kind), Done: true, Err: err, Took: time.Since(j.began)})
+	tell(Event{Sequence: string(j.Kind), Done: true, Stays: true, Err: err, Took: time.Since(j.began)})
 }
 
 // down is reboot(2), by the sequence or by its backstop, once.

@@ -44,6 +44,7 @@ type Event struct {
 	Step     string // "" for the phase as a whole
 	Message  string
 	Done     bool
+	Stays    bool // the sequence has ended, and the node stays up
 	Err      error
 	Took     time.Duration
 }

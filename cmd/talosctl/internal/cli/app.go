@@ -177,6 +177,7 @@ func (a *App) exitCode(ctx context.Context, err error) int {
 	var (
 		usage   *UsageError
 		partial *PartialError
+		late    *TimeoutError
 	)
 	switch {
 	case errors.As(err, &usage), !a.started:
@@ -185,7 +186,7 @@ func (a *App) exitCode(ctx context.Context, err error) int {
 		return ExitInterrupted
 	case errors.As(err, &partial):
 		return ExitPartial
-	case errors.Is(err, context.DeadlineExceeded), client.KindOf(err) == client.Timeout:
+	case errors.As(err, &late), errors.Is(err, context.DeadlineExceeded), client.KindOf(err) == client.Timeout:
 		return ExitTimeout
 	}
 	return ExitFailed

@@ -24,7 +24,7 @@ func Commands(a *cli.App) []*cobra.Command {
 		logsCommand(a), dmesgCommand(a), eventsCommand(a), readCommand(a),
 		getCommand(a),
 		applyCommand(a), bootstrapCommand(a), healthCommand(a), kubeconfigCommand(a),
-		rebootCommand(a), shutdownCommand(a),
+		rebootCommand(a), shutdownCommand(a), resetCommand(a),
 		etcdCommand(a),
 	}
 }
