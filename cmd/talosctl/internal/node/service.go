@@ -22,6 +22,7 @@ func servicesCommand(a *cli.App) *cobra.Command {
 		Args:  cobra.MaximumNArgs(2),
 	}
 	format := cli.OutputFlag(cmd)
+	waiting := cli.WaitFlags(cmd, true, 5*time.Minute, "a started service is healthy")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		ctx := cmd.Context()
 		switch {
@@ -30,7 +31,7 @@ func servicesCommand(a *cli.App) *cobra.Command {
 		case len(args) == 1 || args[1] == "status":
 			return showService(ctx, a, *format, args[0])
 		}
-		return controlService(ctx, a, args[0], args[1])
+		return controlService(ctx, a, *waiting, args[0], args[1])
 	}
 	return cmd
 }
@@ -132,7 +133,7 @@ func printService(a *cli.App, node string, s *machine.ServiceInfo) error {
 	return t.Flush()
 }
 
-func controlService(ctx context.Context, a *cli.App, id, action string) error {
+func controlService(ctx context.Context, a *cli.App, waiting cli.Waiting, id, action string) error {
 	var err error
 	switch action {
 	case "start":
@@ -150,8 +151,54 @@ func controlService(ctx context.Context, a *cli.App, id, action string) error {
 	default:
 		return cli.Usage("%q is none of start, stop, restart, status", action)
 	}
-	if err == nil {
-		a.Note("service %s: %s done", id, action)
+	if err != nil {
+		return err
 	}
+	a.Note("service %s: %s done", id, action)
+	if action == "stop" || !waiting.On {
+		return nil
+	}
+	return AwaitService(ctx, a, waiting, id)
+}
+
+// AwaitService waits until a service is healthy on all target nodes.
+func AwaitService(ctx context.Context, a *cli.App, waiting cli.Waiting, id string) error {
+	c, err := a.Connect(ctx, cli.Node)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	_, err = cli.Sift(a, client.EachNode(ctx, c, func(ctx context.Context, node string) (struct{}, error) {
+		tell := func(state string) { a.Note("%s: %s is %s", node, id, state) }
+		return struct{}{}, waiting.Wait(ctx, id+" on "+node+" to be healthy", tell, func(ctx context.Context) (string, bool, error) {
+			reply, err := serviceList(ctx, c)
+			if err != nil {
+				return "not answering: " + err.Error(), false, nil
+			}
+			state, healthy := serviceState(reply, id)
+			return state, healthy, nil
+		})
+	}))
 	return err
+}
+
+// serviceState is how a service is, in words, and whether that is well.
+func serviceState(reply *machine.ServiceListResponse, id string) (string, bool) {
+	for _, m := range reply.GetMessages() {
+		for _, s := range m.GetServices() {
+			if s.GetId() != id {
+				continue
+			}
+			state := s.GetState()
+			_, text := lastEvent(s)
+			if state == "Running" || text == "" {
+				text = s.GetHealth().GetLastMessage()
+			}
+			if text != "" {
+				state += ": " + text
+			}
+			return state, s.GetState() == "Skipped" || s.GetState() == "Running" && s.GetHealth().GetHealthy()
+		}
+	}
+	return "not known yet", false
 }
