@@ -109,7 +109,7 @@ var table = []group{
 		config{}.auth.username config{}.auth.password config{}.auth.auth config{}.auth.identityToken`},
 
 	{Applied, Live, "", "machine.features", `rbac apidCheckExtKeyUsage stableHostname nodeAddressSortAlgorithm diskQuotaSupport`},
-	{Warned, Live, "pods do not reach the machine's API", "machine.features.kubernetesTalosAPIAccess", `enabled allowedRoles allowedKubernetesNamespaces`},
+	{Applied, Live, "", "machine.features.kubernetesTalosAPIAccess", `enabled allowedRoles allowedKubernetesNamespaces`},
 	{Applied, Live, "", "machine.features.kubePrism", `enabled port`},
 	{Applied, Live, "", "machine.features.hostDNS", `enabled forwardKubeDNSToHost resolveMemberNames`},
 	{Warned, Live, "the node's image holds no images of Kubernetes that could be copied to a cache", "machine.features.imageCache", `localEnabled`},

@@ -141,6 +141,7 @@ func TestProblems(t *testing.T) {
 		"two families":   {`cluster: {network: {podSubnets: [10.0.0.0/16, 10.1.0.0/16]}}`, `at most one subnet of each address family`},
 		"encryption":     {`machine: {systemDiskEncryption: {state: {keys: [{nodeID: {}, slot: 0}]}}}`, `keys[0].nodeID: got a key that is refused, want it left out: disks are not encrypted`},
 		"wireguard":      {`machine: {network: {interfaces: [{interface: wg0, wireguard: {listenPort: 1}}]}}`, `wireguard.listenPort: got a key that is refused`},
+		"access role":    {`machine: {features: {kubernetesTalosAPIAccess: {allowedRoles: ["os:impersonator"]}}}`, `machine.features.kubernetesTalosAPIAccess.allowedRoles[0]`},
 		"sort algorithm": {`machine: {features: {nodeAddressSortAlgorithm: v3}}`, `want one of v1, v2`},
 		"rbac":           {`machine: {features: {rbac: false}}`, `want true: this check cannot be switched off`},
 		"taint":          {`machine: {nodeTaints: {a: b:Never}}`, `machine.nodeTaints.a: got "b:Never", want value:effect`},

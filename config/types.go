@@ -177,9 +177,9 @@ type KubeletNodeIP struct {
 
 // KubernetesTalosAPIAccess lets pods reach the machine's API.
 type KubernetesTalosAPIAccess struct {
-	Enabled                     *bool    `yaml:"enabled,omitempty"`
-	AllowedRoles                []string `yaml:"allowedRoles,omitempty"`
-	AllowedKubernetesNamespaces []string `yaml:"allowedKubernetesNamespaces,omitempty"`
+	Enabled                     *bool    `yaml:"enabled,omitempty"`                     // on control plane nodes only; default false
+	AllowedRoles                []string `yaml:"allowedRoles,omitempty"`                // that a ServiceAccount of group talos.dev may ask for; none: no access
+	AllowedKubernetesNamespaces []string `yaml:"allowedKubernetesNamespaces,omitempty"` // in which such objects count; none: no access
 }
 
 // LinuxIDMapping maps user or group ids of a mount.

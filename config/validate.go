@@ -69,6 +69,9 @@ func (d *decoder) machine(m *Machine) {
 	for i, l := range m.destinations() {
 		d.require(fmt.Sprintf("machine.logging.destinations[%d].endpoint", i), l.Endpoint != "", "a URL such as tcp://10.5.0.9:5044")
 	}
+	if access := Of(Of(m.Features).KubernetesTalosAPIAccess); Of(access.Enabled) && m.Type == TypeWorker {
+		d.wrong("machine.features.kubernetesTalosAPIAccess.enabled", "true on a worker", "it on control plane nodes only, which issue the certificates")
+	}
 	d.kubelet(m.Kubelet)
 	d.registries(m.Registries)
 	d.nodeMeta(m)

@@ -1,5 +1,6 @@
 // Package kube is Kubernetes on this node: the control plane's static pods, the
-// kubelet, the objects that make a cluster of them, and this machine's Node.
+// kubelet, the objects that make a cluster of them, access from pods to the
+// machines' API, and this machine's Node.
 //
 // It wires the packages below it, each of which owns one of these; it owns
 // nothing itself. Certificates are made by internal/secrets, etcd is
@@ -21,6 +22,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"talos/internal/configstore/active"
+	"talos/internal/kube/access"
 	"talos/internal/kube/api"
 	"talos/internal/kube/controlplane"
 	"talos/internal/kube/csr"
@@ -69,6 +71,7 @@ func Controllers(o Options) []controller.Controller {
 	all = append(all, node.Controllers(node.Options{Log: o.Log, Kubeconfig: kubeconfig, Boot: o.Boot})...)
 	all = append(all, kubelet.Controllers(kubelet.Options{Log: o.Log, Surroundings: surroundings(), ProjectQuota: projectQuota, Restart: o.Services.Restart})...)
 	all = append(all, manifest.Controllers(o.Log, localapi.Shared)...)
+	all = append(all, access.Controllers(o.Log)...)
 	if o.Pull != nil {
 		all = append(all, pullController(o))
 	}

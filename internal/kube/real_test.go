@@ -87,6 +87,8 @@ func TestRealControlPlane(t *testing.T) {
 	t.Run("drain", w.drain)
 	t.Run("servingCertificate", w.servingCertificate)
 	t.Run("editsStay", w.editsStay)
+	t.Run("access", w.access)
+	t.Run("leaseIsExclusive", w.leaseIsExclusive)
 }
 
 // inNetns runs this test again in a network namespace of its own.

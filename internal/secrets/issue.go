@@ -12,6 +12,7 @@ import (
 	"github.com/cosi-project/runtime/pkg/safe"
 	"go.yaml.in/yaml/v3"
 
+	"talos/config"
 	"talos/internal/layout"
 	"talos/internal/pki"
 	"talos/internal/resources/pem"
@@ -35,7 +36,12 @@ func (w *worker) apiStep(ctx context.Context, r controller.Runtime, now time.Tim
 	// Whoever reaches a control plane node does so by the cluster's endpoint too.
 	ips, names := split(append([]string{cfg.Endpoint().Hostname()}, cfg.Machine.CertSANs...))
 	ips = unique(append(append(ips, n.addresses...), localhost))
-	names = unique(append(names, n.hostname, "localhost"))
+	names = append(names, n.hostname, "localhost")
+	if access := config.Of(config.Of(cfg.Machine.Features).KubernetesTalosAPIAccess); config.Of(access.Enabled) {
+		const service = "talos" // of Kubernetes: package access
+		names = append(names, service, service+".default", service+".default.svc", service+".default.svc."+cfg.DNSDomain())
+	}
+	names = unique(names)
 	if err := writeCertSANs(ctx, r, n, ips, names); err != nil {
 		return err
 	}

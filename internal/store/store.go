@@ -22,6 +22,7 @@ import (
 	"talos/internal/resources/etcd"
 	"talos/internal/resources/files"
 	"talos/internal/resources/k8s"
+	"talos/internal/resources/kubeaccess"
 	"talos/internal/resources/network"
 	"talos/internal/resources/object"
 	"talos/internal/resources/runtime"
@@ -49,7 +50,7 @@ var namespaces = map[string]string{
 func Types() []object.Definition {
 	var all []object.Definition
 	for _, family := range [][]object.Definition{
-		cluster.Types(), config.Types(), cri.Types(), etcd.Types(), files.Types(), k8s.Types(),
+		cluster.Types(), config.Types(), cri.Types(), etcd.Types(), files.Types(), k8s.Types(), kubeaccess.Types(),
 		network.Types(), runtime.Types(), secrets.Types(), timesync.Types(), v1alpha1.Types(),
 	} {
 		all = append(all, family...)

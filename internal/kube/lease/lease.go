@@ -3,6 +3,8 @@
 // the holder is gone and would wait until the lease runs out: a quarter of a
 // minute in which the cluster has no controllers, after every reboot.
 //
+// Hold is for what one control plane node at a time may do.
+//
 // Stale is pure; the controller is run by the store's runtime on control plane
 // nodes.
 package lease

@@ -42,3 +42,23 @@ func TestHolding(t *testing.T) {
 		t.Error("holding of a lease with a malformed time = nil, want an error")
 	}
 }
+
+func TestMayTake(t *testing.T) {
+	for _, c := range []struct {
+		name, holder        string
+		unchanged, patience time.Duration
+		want                bool
+	}{
+		{"nobody's", "", 0, 0, true},
+		{"nobody's, but others want it more", "", 9 * time.Second, 10 * time.Second, false},
+		{"nobody's for long enough", "", 10 * time.Second, 10 * time.Second, true},
+		{"ours from before", "cp-1", 0, 10 * time.Second, true},
+		{"another's", "cp-2", Duration - time.Second, 0, false},
+		{"another's that ran out", "cp-2", Duration, 0, true},
+		{"another's that ran out, with patience", "cp-2", Duration, 10 * time.Second, false},
+	} {
+		if got := mayTake(c.holder, "cp-1", c.unchanged, c.patience); got != c.want {
+			t.Errorf("%s: mayTake = %t, want %t", c.name, got, c.want)
+		}
+	}
+}

@@ -96,7 +96,9 @@ func settings(cfg *config.Config, server *url.URL) k8s.BootstrapManifestsConfigS
 		FlannelBackendPort:     4789,
 	}
 	s.FlannelEnabled = s.CniName == "flannel"
-	dnsHost := config.Of(config.Of(config.Of(cfg.Machine).Features).HostDNS)
+	features := config.Of(config.Of(cfg.Machine).Features)
+	s.TalosAPIServiceEnabled = config.Of(config.Of(features.KubernetesTalosAPIAccess).Enabled)
+	dnsHost := config.Of(features.HostDNS)
 	s.CoreDNSForwardsToHost = config.Of(dnsHost.Enabled) && config.Of(dnsHost.ForwardKubeDNSToHost)
 	s.ProxyConfig = object.Map{Values: proxyConfig(s.PodCIDRs, cfg.ProxyMode())}
 	s.ProxyConfigChecksum = checksum(s.ProxyConfig.Values)
