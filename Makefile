@@ -103,6 +103,7 @@ cluster: root image ## a cluster "demo" on this machine (root): kubectl and talo
 bench: image test-packages ## measure: table on standard output, JSON in _out/bench (root)
 	@mkdir -p $(OUT)/bench
 	go test -tags e2e,bench -count=1 -timeout 40m -v -run '^TestBench$$' ./test/e2e
+	FLEET_OUT=$(abspath $(OUT))/bench/fleet.json go test -tags bench,grpcnotrace -count=1 -v -run '^TestBench$$' ./test/fleet
 
 soak: images-soak test-packages ## long tests: also with the previous Kubernetes minor version (root)
 	E2E_KUBERNETES=1.36.3 go test -tags e2e -count=1 -timeout 60m -v -run 'TestNodeIsReady|TestServiceAnswers|TestLogsExecPortForward' ./test/e2e

@@ -93,7 +93,7 @@ func Serve(ctx context.Context, log *slog.Logger, config Config) error {
 		wg.Wait()
 	}()
 	ring, own, others := &keyring{}, &self{}, &members{}
-	peers := proxy.NewPeers(newDialer(ring).dial, maxPeers)
+	peers := proxy.NewPeers(dialer{ring}.dial, maxPeers)
 	defer peers.Close()
 	ready := make(chan struct{})
 	first := sync.OnceFunc(func() { close(ready) })

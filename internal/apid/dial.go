@@ -17,29 +17,17 @@ const (
 	// stagger is how long one address of a node is tried before the next one
 	// is, beside it.
 	stagger = 200 * time.Millisecond
-	// maxHandshakes bounds the work and the memory of meeting a fleet at once.
-	maxHandshakes = 32
-	// handshakeShare is how long a handshake counts as one that works: a node
-	// that is silent then is waited for beside the others.
-	handshakeShare = 250 * time.Millisecond
 	// unheard is how long what was sent may stay without the other kernel's
 	// acknowledgement before the connection counts as broken.
 	unheard = 5 * time.Second
 )
 
 // dialer reaches other nodes with the node's certificates of the moment.
-type dialer struct {
-	ring  *keyring
-	slots chan struct{}
-}
-
-func newDialer(ring *keyring) *dialer {
-	return &dialer{ring: ring, slots: make(chan struct{}, maxHandshakes)}
-}
+type dialer struct{ ring *keyring }
 
 // dial connects to the first of the addresses where a node proves, by a
 // certificate of an accepted CA, to be of that name or address.
-func (d *dialer) dial(ctx context.Context, name string, addresses []string) (net.Conn, error) {
+func (d dialer) dial(ctx context.Context, name string, addresses []string) (net.Conn, error) {
 	k := d.ring.now.Load()
 	if k == nil || k.client == nil {
 		return nil, errors.New("this node has no certificate to speak to others")
@@ -52,7 +40,7 @@ func (d *dialer) dial(ctx context.Context, name string, addresses []string) (net
 	})
 }
 
-func (d *dialer) try(ctx context.Context, k *keys, name, address string) (net.Conn, error) {
+func (d dialer) try(ctx context.Context, k *keys, name, address string) (net.Conn, error) {
 	tcp := net.Dialer{KeepAlive: -1, Control: giveUpUnheard} // HTTP/2 has its own pings
 	raw, err := tcp.DialContext(ctx, "tcp", address)
 	if err != nil {
@@ -61,11 +49,7 @@ func (d *dialer) try(ctx context.Context, k *keys, name, address string) (net.Co
 	config := k.client.Clone()
 	config.ServerName = name
 	conn := tls.Client(raw, config)
-	release, err := d.slot(ctx)
-	if err == nil {
-		err = conn.HandshakeContext(ctx)
-		release()
-	}
+	err = conn.HandshakeContext(ctx)
 	if err == nil && conn.ConnectionState().NegotiatedProtocol != "h2" {
 		err = errors.New("it does not speak HTTP/2")
 	}
@@ -74,18 +58,6 @@ func (d *dialer) try(ctx context.Context, k *keys, name, address string) (net.Co
 		return nil, fmt.Errorf("TLS with %s: %w", address, err)
 	}
 	return conn, nil
-}
-
-// slot admits a handshake to those that work at the same time.
-func (d *dialer) slot(ctx context.Context) (release func(), err error) {
-	select {
-	case d.slots <- struct{}{}:
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
-	free := sync.OnceFunc(func() { <-d.slots })
-	timer := time.AfterFunc(handshakeShare, free)
-	return func() { timer.Stop(); free() }, nil
 }
 
 // giveUpUnheard sets TCP_USER_TIMEOUT (tcp(7)): a node whose network is gone

@@ -22,7 +22,7 @@ func early(ctx context.Context) (context.Context, context.CancelFunc) {
 	if !ok {
 		return context.WithCancel(ctx)
 	}
-	margin := min(max(time.Until(deadline)/10, 10*time.Millisecond), 500*time.Millisecond)
+	margin := min(max(time.Until(deadline)/5, 10*time.Millisecond), 500*time.Millisecond)
 	return context.WithDeadline(ctx, deadline.Add(-margin))
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -25,6 +26,10 @@ const (
 	// retryAfter is how long a failed attempt speaks for the node: a node that
 	// returns answers the first call after that.
 	retryAfter = 300 * time.Millisecond
+	// maxAttempts bounds the work and the memory of meeting a fleet at once; an
+	// attempt counts for attemptShare at most, then it is waited for beside others.
+	maxAttempts  = 32
+	attemptShare = 250 * time.Millisecond
 	// idleTimeout is how long a connection stays without a call.
 	idleTimeout = 2 * time.Minute
 
@@ -46,6 +51,7 @@ type Dialer func(ctx context.Context, name string, addresses []string) (net.Conn
 type Peers struct {
 	dial  Dialer
 	limit int
+	slots chan struct{} // of attempts
 
 	ctx    context.Context // of the attempts: they outlive the call that wanted them
 	cancel context.CancelFunc
@@ -73,7 +79,7 @@ type link struct {
 // NewPeers returns a pool of at most limit connections.
 func NewPeers(dial Dialer, limit int) *Peers {
 	ctx, cancel := context.WithCancel(context.Background())
-	return &Peers{dial: dial, limit: limit, ctx: ctx, cancel: cancel, links: map[string]*link{}}
+	return &Peers{dial: dial, limit: limit, slots: make(chan struct{}, maxAttempts), ctx: ctx, cancel: cancel, links: map[string]*link{}}
 }
 
 // Close ends all connections; one with calls under way, when they end.
@@ -252,19 +258,32 @@ func (p *Peers) closeIdle() {
 }
 
 func (p *Peers) establish(n peer, l *link) {
-	ctx, cancel := context.WithTimeout(p.ctx, connectTimeout)
-	defer cancel()
-	conn, err := p.open(ctx, n)
-	if err != nil && ctx.Err() != nil && p.ctx.Err() == nil {
-		err = fmt.Errorf("no answer within %v: %w", connectTimeout, err)
-	}
-	l.conn, l.err, l.over = conn, err, time.Now()
+	l.conn, l.err = p.attempt(n)
+	l.over = time.Now()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	close(l.done)
 	if l.retired {
 		p.closeUnusedLocked(l)
 	}
+}
+
+func (p *Peers) attempt(n peer) (*grpc.ClientConn, error) {
+	select {
+	case p.slots <- struct{}{}:
+	case <-p.ctx.Done():
+		return nil, p.ctx.Err()
+	}
+	free := sync.OnceFunc(func() { <-p.slots })
+	defer free()
+	defer time.AfterFunc(attemptShare, free).Stop()
+	ctx, cancel := context.WithTimeout(p.ctx, connectTimeout)
+	defer cancel()
+	conn, err := p.open(ctx, n)
+	if err != nil && (ctx.Err() != nil || os.IsTimeout(err)) && p.ctx.Err() == nil {
+		err = fmt.Errorf("no answer within %v: %w", connectTimeout, err)
+	}
+	return conn, err
 }
 
 // open makes one connection. gRPC gets it ready-made and only once: when it
@@ -274,6 +293,7 @@ func (p *Peers) open(ctx context.Context, n peer) (*grpc.ClientConn, error) {
 	if err != nil {
 		return nil, err
 	}
+	noted := &notedConn{Conn: raw}
 	var given atomic.Bool
 	conn, err := grpc.NewClient("passthrough:///node",
 		grpc.WithTransportCredentials(established{}),
@@ -281,7 +301,7 @@ func (p *Peers) open(ctx context.Context, n peer) (*grpc.ClientConn, error) {
 			if given.Swap(true) {
 				return nil, errSpent
 			}
-			return raw, nil
+			return noted, nil
 		}),
 		grpc.WithDefaultCallOptions(
 			grpc.ForceCodecV2(codec{}), grpc.MaxCallRecvMsgSize(MaxMessage), grpc.MaxCallSendMsgSize(MaxMessage)),
@@ -296,15 +316,36 @@ func (p *Peers) open(ctx context.Context, n peer) (*grpc.ClientConn, error) {
 		return nil, err
 	}
 	conn.Connect()
-	awaitReady(ctx, conn)
-	if conn.GetState() != connectivity.Ready {
-		conn.Close()
-		if !given.Load() {
-			raw.Close()
+	for state := conn.GetState(); state != connectivity.Ready; state = conn.GetState() {
+		if state == connectivity.TransientFailure || !conn.WaitForStateChange(ctx, state) {
+			conn.Close()
+			raw.Close() // gRPC may not have taken it
+			return nil, noted.reason()
 		}
-		return nil, errors.New("it does not speak gRPC there")
 	}
 	return conn, nil
+}
+
+// notedConn remembers how reading ended: with TLS 1.3 a server refuses a
+// client's certificate only after the client's handshake is over.
+type notedConn struct {
+	net.Conn
+	err atomic.Pointer[error]
+}
+
+func (c *notedConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if err != nil && !errors.Is(err, net.ErrClosed) {
+		c.err.CompareAndSwap(nil, &err)
+	}
+	return n, err
+}
+
+func (c *notedConn) reason() error {
+	if err := c.err.Load(); err != nil {
+		return fmt.Errorf("it hangs up: %w", *err)
+	}
+	return errors.New("it does not speak gRPC there")
 }
 
 // errSpent is what gRPC hears when it asks for a second connection.
