@@ -13,6 +13,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"maps"
@@ -81,6 +82,13 @@ type Member struct {
 	pkiDir  string
 	changed chan struct{} // capacity 1: something that Wait looks at changed
 
+	// run runs a container to its end.
+	run func(context.Context, service.ContainerSpec, io.Writer) error
+
+	acting     sync.Mutex // guards the two below; held while files of the member change
+	recovering bool       // a snapshot is restored: nothing may start
+	starting   bool       // it was decided to start: nothing may be restored
+
 	mu      sync.Mutex // guards the fields below
 	client  *clientv3.Client
 	start   start  // how the program starts, as was decided last
@@ -93,7 +101,7 @@ type Member struct {
 // it leaves.
 func New(st state.State, log *slog.Logger, services Services) *Member {
 	return &Member{
-		st: st, log: log.With("component", "etcd"), services: services, local: "127.0.0.1", uid: layout.EtcdUID,
+		st: st, log: log.With("component", "etcd"), services: services, local: "127.0.0.1", uid: layout.EtcdUID, run: runContainer,
 		dataDir: layout.EtcdDataDir, marker: layout.EtcdDataDir + ".bootstrap", pkiDir: filepath.Join(layout.SecretsDir, "etcd"),
 		changed: make(chan struct{}, 1),
 	}
@@ -151,6 +159,21 @@ func (m *Member) missing(ctx context.Context) (*etcd.EtcdSpecSpec, string, error
 // Bootstrap makes this member the first of a new cluster. It returns when the
 // decision is on disk; the service starts by itself.
 func (m *Member) Bootstrap(ctx context.Context) error {
+	if err := m.mayFound(ctx); err != nil {
+		return err
+	}
+	if err := writeMarker(m.marker); errors.Is(err, fs.ErrExist) {
+		return ErrAlreadyBootstrapped // of two callers at once, one was first
+	} else if err != nil {
+		return fmt.Errorf("bootstrap etcd: %w", err)
+	}
+	m.wake()
+	return nil
+}
+
+// mayFound says why this node can't be the first of a cluster: it is none for
+// that, it has a member's files, or the others have a cluster.
+func (m *Member) mayFound(ctx context.Context) error {
 	cfg, err := m.config(ctx)
 	if err != nil {
 		return err
@@ -161,21 +184,19 @@ func (m *Member) Bootstrap(ctx context.Context) error {
 	if m.hasFiles() || exists(m.marker) {
 		return ErrAlreadyBootstrapped
 	}
-	if seen, _, err := m.others(ctx); err != nil {
-		return err
-	} else if seen != nil {
-		return fmt.Errorf("%w: it has %v", ErrClusterExists, seen.Quorum())
+	seen, _, err := m.others(ctx)
+	if err == nil && seen != nil {
+		return fmt.Errorf("%w: %v", ErrClusterExists, seen.Quorum())
 	}
-	if err := writeMarker(m.marker); errors.Is(err, fs.ErrExist) {
-		return ErrAlreadyBootstrapped // of two callers at once, one was first
-	} else if err != nil {
-		return fmt.Errorf("bootstrap etcd: %w", err)
-	}
+	return err
+}
+
+// wake makes a member that waits look again.
+func (m *Member) wake() {
 	select {
 	case m.changed <- struct{}{}:
 	default:
 	}
-	return nil
 }
 
 // config is the machine configuration in force.
@@ -250,7 +271,7 @@ func (m *Member) spec(ctx context.Context) (service.ContainerSpec, error) {
 	return service.ContainerSpec{
 		ID:    ServiceID,
 		Image: spec.Image,
-		Args:  append([]string{"/usr/local/bin/etcd"}, arguments(*spec, how, cfg.Cluster.ID, m.dataDir, m.pkiDir)...),
+		Args:  append([]string{"/usr/local/bin/etcd"}, arguments(*spec, how, newToken(cfg.Cluster.ID), m.dataDir, m.pkiDir)...),
 		UID:   uint32(m.uid), GID: uint32(m.uid),
 		Mounts: []specs.Mount{
 			bind(m.dataDir, "rw"),

@@ -50,6 +50,9 @@ func (s start) state() string {
 
 // decide looks, decides and acts until the program may be started.
 func (m *Member) decide(ctx context.Context, spec *etcd.EtcdSpecSpec) error {
+	m.acting.Lock()
+	m.starting = false
+	m.acting.Unlock()
 	for pause := firstLook; ; {
 		f, err := m.look(ctx, spec)
 		if err != nil {
@@ -65,8 +68,10 @@ func (m *Member) decide(ctx context.Context, spec *etcd.EtcdSpecSpec) error {
 		}
 		reason := d.why
 		switch {
+		case errors.Is(err, errRecovering):
+			reason = "for " + err.Error()
 		case err != nil:
-			reason = "for the others to take this node in: " + err.Error()
+			reason = "for the next try: " + err.Error()
 		case d.do != wait: // that was a step: look at what came of it
 			pause = firstLook
 			continue
@@ -83,11 +88,20 @@ func (m *Member) decide(ctx context.Context, spec *etcd.EtcdSpecSpec) error {
 	}
 }
 
+// errRecovering keeps a member from starting while its data is made.
+var errRecovering = errors.New("a snapshot to be restored")
+
 // errDisk marks what no patience with the others will mend.
 var errDisk = errors.New("etcd's data folder")
 
 // act does what was decided; ready says that the program may be started.
 func (m *Member) act(ctx context.Context, f facts, d decision) (ready bool, err error) {
+	m.acting.Lock()
+	defer m.acting.Unlock()
+	if m.recovering {
+		return false, errRecovering
+	}
+	defer func() { m.starting = ready }()
 	switch d.do {
 	case resume:
 		m.prepare(start{})
