@@ -8,6 +8,8 @@ import (
 
 	"github.com/cosi-project/runtime/pkg/controller"
 
+	"talos/config"
+	"talos/internal/configstore/active"
 	"talos/internal/kube/controlplane"
 	"talos/internal/reconcile"
 	"talos/internal/resources/k8s"
@@ -16,13 +18,15 @@ import (
 
 // pullController fetches the images of the control plane and of the bootstrap
 // manifests as soon as containerd runs: etcd, the API server and the network
-// come one after the other, their images need not.
+// come one after the other, their images need not. A worker does so while it
+// waits for the API.
 func pullController(o Options) controller.Controller {
 	var task reconcile.Task
 	return &reconcile.Controller{
 		ID:  "k8s.ImagePullController",
 		Log: o.Log,
 		In: []controller.Input{
+			active.Input(),
 			reconcile.Input[*k8s.APIServerConfig](), reconcile.Input[*k8s.ControllerManagerConfig](), reconcile.Input[*k8s.SchedulerConfig](),
 			reconcile.Input[*k8s.BootstrapManifestsConfig](), reconcile.InputID[*v1alpha1.Service]("cri"),
 		},
@@ -32,7 +36,14 @@ func pullController(o Options) controller.Controller {
 			if err != nil || svc == nil || !svc.TypedSpec().Running || !svc.TypedSpec().Healthy {
 				return err
 			}
-			images, err := images(ctx, r)
+			cfg, err := active.Config(ctx, r)
+			if err != nil || cfg == nil {
+				return err
+			}
+			images := workerImages(cfg)
+			if cfg.IsControlPlane() {
+				images, err = controlPlaneImages(ctx, r)
+			}
 			if err != nil || len(images) == 0 {
 				return err
 			}
@@ -53,8 +64,20 @@ func pullController(o Options) controller.Controller {
 	}
 }
 
-// images are in the order in which they are needed.
-func images(ctx context.Context, r controller.Reader) ([]string, error) {
+// workerImages are those that the cluster is going to run on every node, as far
+// as a worker's configuration tells.
+func workerImages(cfg *config.Config) (out []string) {
+	if cfg.CNIName() == "flannel" {
+		out = append(out, config.FlannelImage())
+	}
+	if !config.Of(config.Of(config.Of(cfg.Cluster).Proxy).Disabled) {
+		out = append(out, cfg.ProxyImage())
+	}
+	return out
+}
+
+// controlPlaneImages are in the order in which they are needed.
+func controlPlaneImages(ctx context.Context, r controller.Reader) ([]string, error) {
 	api, err := reconcile.Get[*k8s.APIServerConfig](ctx, r, controlplane.APIServer)
 	if err != nil || api == nil {
 		return nil, err
