@@ -97,8 +97,8 @@ e2e: image test-packages ## the end-to-end tests alone (root)
 
 # --- using ------------------------------------------------------------------
 
-cluster: root image ## a cluster "demo" on this machine (root): kubectl and talosctl are set up for it
-	@$(OUT)/bin/talosctl cluster create --name demo --controlplanes 1 --workers 0
+cluster: root image ## a cluster "demo" of two nodes on this machine (root): kubectl and talosctl are set up for it
+	@$(OUT)/bin/talosctl cluster create --name demo --controlplanes 1 --workers 1
 
 bench: image test-packages ## measure: table on standard output, JSON in _out/bench (root)
 	@mkdir -p $(OUT)/bench
