@@ -32,8 +32,10 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/resolver"
 	"google.golang.org/grpc/resolver/manual"
+	"google.golang.org/protobuf/proto"
 
 	"talos/api/cluster"
 	"talos/api/inspect"
@@ -172,7 +174,9 @@ func checkValidity(pair *tls.Certificate, name string) error {
 }
 
 // connect prepares gRPC: every endpoint is a known address, all are connected
-// to at the same time, and a call goes to one that works.
+// to at the same time, and calls go to those that work by turns. One that goes
+// silent in a call is left (see hedged), or noticed by its pings within thirteen
+// seconds.
 func (c *Client) connect(creds credentials.TransportCredentials) error {
 	addrs := make([]resolver.Address, 0, len(c.display))
 	for _, e := range c.display {
@@ -188,7 +192,8 @@ func (c *Client) connect(creds credentials.TransportCredentials) error {
 		grpc.WithResolvers(endpoints),
 		grpc.WithContextDialer(c.dials.dial),
 		grpc.WithTransportCredentials(creds),
-		grpc.WithDefaultServiceConfig(`{"loadBalancingConfig":[{"round_robin":{}}]}`),
+		grpc.WithDefaultServiceConfig(`{"loadBalancingConfig":[{"`+spreadName+`":{}}]}`),
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 3 * time.Second}),
 		grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff:           backoff.Config{BaseDelay: 200 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 2 * time.Second},
 			MinConnectTimeout: dialTimeout,
@@ -249,7 +254,7 @@ func splitEndpoint(s string) (host, port string, err error) {
 
 func (c *Client) unary(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
 	for attempt := 1; ; attempt++ {
-		err := c.wrap(ctx, method, invoke(ctx, method, req, reply, cc, opts...))
+		err := c.wrap(ctx, method, c.once(ctx, method, req, reply, cc, invoke, opts))
 		if attempt == attempts || !errors.Is(err, Lost) || !reads(method) {
 			return err
 		}
@@ -259,6 +264,14 @@ func (c *Client) unary(ctx context.Context, method string, req, reply any, cc *g
 		case <-time.After(time.Duration(attempt) * retryPause):
 		}
 	}
+}
+
+// once makes the call on one endpoint, or on two if it may be.
+func (c *Client) once(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts []grpc.CallOption) error {
+	if m, ok := reply.(proto.Message); ok && len(c.display) > 1 && reads(method) && hedgeable(opts) {
+		return c.hedged(ctx, method, req, m, cc, invoke, opts)
+	}
+	return invoke((&route{dials: c.dials}).context(ctx), method, req, reply, cc, opts...)
 }
 
 // A call that only reads is repeated when the connection broke under it:
@@ -284,7 +297,7 @@ func reads(method string) bool {
 }
 
 func (c *Client) stream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, open grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
-	s, err := open(ctx, desc, cc, method, opts...)
+	s, err := open((&route{dials: c.dials}).context(ctx), desc, cc, method, opts...)
 	if err != nil {
 		return nil, c.wrap(ctx, method, err)
 	}

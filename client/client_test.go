@@ -31,12 +31,20 @@ type endpoint struct {
 	name    string
 	address string
 	stop    func()
+	pause   time.Duration // before Hostname answers
+}
+
+// Events sends one that names the node.
+func (e *endpoint) Events(_ *machine.EventsRequest, stream grpc.ServerStreamingServer[machine.Event]) error {
+	md, _ := metadata.FromIncomingContext(stream.Context())
+	return stream.Send(&machine.Event{Id: md.Get("node")[0]})
 }
 
 // Hostname merges the answers of several nodes as an endpoint does; the node
 // "broken" fails in such an answer, "denied" refuses.
 func (e *endpoint) Hostname(ctx context.Context, _ *emptypb.Empty) (*machine.HostnameResponse, error) {
 	md, _ := metadata.FromIncomingContext(ctx)
+	time.Sleep(e.pause)
 	reply := &machine.HostnameResponse{}
 	for _, node := range md.Get("nodes") {
 		m := &machine.Hostname{Metadata: &common.Metadata{Hostname: node}, Hostname: node}

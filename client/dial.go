@@ -25,12 +25,13 @@ const dialTimeout = 5 * time.Second
 type dials struct {
 	dialer net.Dialer
 
-	mu   sync.Mutex // guards the field below
-	last map[string]error
+	mu          sync.Mutex // guards the fields below
+	last        map[string]error
+	silentUntil map[string]time.Time // endpoints that did not answer lately
 }
 
 func newDials() *dials {
-	return &dials{dialer: net.Dialer{Timeout: dialTimeout}, last: map[string]error{}}
+	return &dials{dialer: net.Dialer{Timeout: dialTimeout}, last: map[string]error{}, silentUntil: map[string]time.Time{}}
 }
 
 var errConnecting = errors.New("connecting")
@@ -171,7 +172,7 @@ func (d *dials) worksLocked() bool {
 
 // transportTrouble tells gRPC's own messages from those of a server.
 func transportTrouble(said string) bool {
-	for _, mark := range []string{"connection error", "error reading", "transport", "connection is draining", "connection closed", "no children"} {
+	for _, mark := range []string{"connection error", "error reading", "transport", "connection is draining", "connection closed", "no children", errNoOther.Error()} {
 		if strings.Contains(said, mark) {
 			return true
 		}

@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"strings"
 	"sync"
@@ -62,17 +63,36 @@ type Answer[M any] struct {
 // parallel bounds how many nodes are asked at the same time.
 const parallel = 32
 
+// MaxStreams is how many nodes can be followed at the same time over one
+// endpoint: it takes so many calls on a connection.
+const MaxStreams = 250
+
 // EachNode runs fn once per target node, at the same time, with a context that
 // sends calls there; without targets once, for the endpoint itself. The answers
-// come in the order of the targets.
+// come in the order of the targets. Of many nodes, some wait for others to be
+// done: what follows a node for long uses FollowNodes.
 func EachNode[M any](ctx context.Context, c *Client, fn func(ctx context.Context, node string) (M, error)) []Answer[M] {
+	return eachNode(ctx, c, parallel, fn)
+}
+
+// FollowNodes is EachNode for streams that last: all nodes are followed from
+// the start, at most MaxStreams for each endpoint.
+func FollowNodes[M any](ctx context.Context, c *Client, fn func(ctx context.Context, node string) (M, error)) ([]Answer[M], error) {
+	if most := MaxStreams * len(c.display); len(c.nodes) > most {
+		return nil, &Error{Kind: Invalid, Endpoint: strings.Join(c.display, ","), Method: "follow",
+			Text: fmt.Sprintf("%d nodes at once, over so many endpoints at most %d: name fewer", len(c.nodes), most)}
+	}
+	return eachNode(ctx, c, max(len(c.nodes), 1), fn), nil
+}
+
+func eachNode[M any](ctx context.Context, c *Client, atOnce int, fn func(ctx context.Context, node string) (M, error)) []Answer[M] {
 	if len(c.nodes) == 0 {
 		node := c.display[0]
 		m, err := fn(ctx, node)
 		return []Answer[M]{{Node: node, Message: m, Err: err}}
 	}
 	answers := make([]Answer[M], len(c.nodes))
-	slots := make(chan struct{}, parallel)
+	slots := make(chan struct{}, atOnce)
 	var wg sync.WaitGroup
 	for i, node := range c.nodes {
 		wg.Go(func() {
