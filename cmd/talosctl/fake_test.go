@@ -55,7 +55,7 @@ func startFake(t *testing.T, conf *tls.Config) *fake {
 	}
 	f := &fake{address: listener.Addr().String(), state: st}
 	f.fill(t)
-	server := grpc.NewServer(grpc.Creds(credentials.NewTLS(conf)), grpc.UnaryInterceptor(f.unary))
+	server := grpc.NewServer(grpc.Creds(credentials.NewTLS(conf)), grpc.UnaryInterceptor(f.unary), grpc.StreamInterceptor(f.stream))
 	machine.RegisterMachineServiceServer(server, f)
 	cluster.RegisterClusterServiceServer(server, f)
 	cosi.RegisterStateServer(server, cosiserver.NewState(st))
@@ -96,6 +96,14 @@ func (f *fake) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, n
 		}
 	}
 	return next(ctx, req)
+}
+
+// stream refuses everything for the node that is down.
+func (f *fake) stream(srv any, s grpc.ServerStream, _ *grpc.StreamServerInfo, next grpc.StreamHandler) error {
+	if target(s.Context()) == "down" {
+		return status.Error(codes.Unavailable, "node down: connect to 10.5.0.9:50000: no route to host")
+	}
+	return next(srv, s)
 }
 
 func target(ctx context.Context) string {

@@ -27,8 +27,8 @@ const (
 	ExitOK          = 0
 	ExitFailed      = 1
 	ExitUsage       = 2
-	ExitPartial     = 3 // some nodes failed, others answered
 	ExitTimeout     = 4
+	ExitPartial     = 5 // some nodes failed, others answered
 	ExitInterrupted = 130
 )
 
@@ -77,7 +77,7 @@ func (a *App) Root() *cobra.Command {
 		Short: "Manage machines that run Talos, and the Kubernetes clusters they form",
 		Long: `Manage machines that run Talos, and the Kubernetes clusters they form.
 
-Exit codes: 0 done, 1 failed, 2 wrong usage, 3 some nodes failed, 4 timed out,
+Exit codes: 0 done, 1 failed, 2 wrong usage, 4 timed out, 5 some nodes failed,
 130 interrupted. Data goes to standard output, everything else to standard error.`,
 		SilenceErrors:     true,
 		SilenceUsage:      true,

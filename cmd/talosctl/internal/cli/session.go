@@ -65,17 +65,46 @@ func Sift[M any](a *App, answers []client.Answer[M]) ([]client.Answer[M], error)
 		}
 		good = append(good, answer)
 	}
-	if len(failed) == 0 {
-		return good, nil
+	if len(answers) > 1 {
+		for _, err := range failed {
+			a.Report(err)
+		}
 	}
-	if len(answers) == 1 {
-		return nil, failed[0]
+	return good, verdict(failed, len(answers))
+}
+
+// verdict sums up what was reported already, if there were several nodes.
+func verdict(failed []error, all int) error {
+	switch {
+	case len(failed) == 0:
+		return nil
+	case all == 1:
+		return failed[0]
+	case len(failed) < all:
+		return &PartialError{Failed: len(failed), All: all}
 	}
-	for _, err := range failed {
-		a.Report(err)
+	return &Silent{Err: errors.Join(failed...)}
+}
+
+// Follow runs fn for all target nodes at the same time, until each has ended. A
+// node that fails is reported at once: the others may go on for long.
+func Follow(ctx context.Context, a *App, c *client.Client, fn func(ctx context.Context, node string) error) error {
+	several := len(c.Nodes()) > 1
+	answers, err := client.FollowNodes(ctx, c, func(ctx context.Context, node string) (struct{}, error) {
+		err := fn(ctx, node)
+		if err != nil && several && ctx.Err() == nil {
+			a.Report(err)
+		}
+		return struct{}{}, err
+	})
+	if err != nil {
+		return err
 	}
-	if len(good) > 0 {
-		return good, &PartialError{Failed: len(failed), All: len(answers)}
+	var failed []error
+	for _, answer := range answers {
+		if answer.Err != nil {
+			failed = append(failed, answer.Err)
+		}
 	}
-	return nil, &Silent{Err: errors.Join(failed...)}
+	return verdict(failed, len(answers))
 }

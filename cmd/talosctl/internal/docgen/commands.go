@@ -26,8 +26,8 @@ An error says what was tried on what, and where there is something to do about i
 | 0 | done |
 | 1 | failed |
 | 2 | wrong usage: unknown command, flag or argument |
-| 3 | some nodes failed, others answered; each failure is told with the node's name |
 | 4 | timed out |
+| 5 | some nodes failed, others answered; each failure is told with the node's name |
 | 130 | interrupted |
 
 Called as ` + "`osctl`" + `, the same program answers under its older name; ` + "`ps`" + ` there lists containers.

@@ -9,7 +9,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"talos/api/machine"
-	"talos/client"
 	"talos/cmd/talosctl/internal/cli"
 )
 
@@ -41,7 +40,7 @@ func followEvents(ctx context.Context, a *cli.App, format cli.Format, request *m
 	}
 	defer c.Close()
 	out := newEventWriter(a, format)
-	answers := client.EachNode(ctx, c, func(ctx context.Context, node string) (struct{}, error) {
+	return cli.Follow(ctx, a, c, func(ctx context.Context, node string) error {
 		stream, err := c.Machine.Events(ctx, request)
 		for err == nil {
 			var event *machine.Event
@@ -52,8 +51,6 @@ func followEvents(ctx context.Context, a *cli.App, format cli.Format, request *m
 		if errors.Is(err, io.EOF) {
 			err = nil
 		}
-		return struct{}{}, err
+		return err
 	})
-	_, err = cli.Sift(a, answers)
-	return err
 }

@@ -140,17 +140,15 @@ func list(ctx context.Context, st cosi.StateClient, namespace, kind string) ([]*
 // follow prints what there is and then every change, until it is interrupted.
 func (g *getter) follow(ctx context.Context, c *client.Client) error {
 	out := &resourceWriter{g: g}
-	answers := client.EachNode(ctx, c, func(ctx context.Context, node string) (struct{}, error) {
+	return cli.Follow(ctx, g.a, c, func(ctx context.Context, node string) error {
 		def, err := resolve(ctx, c.Resources, g.kind)
 		if err != nil {
-			return struct{}{}, err
+			return err
 		}
-		return struct{}{}, g.followNode(ctx, c.Resources, def, func(kind cosi.EventType, r *cosi.Resource) error {
+		return g.followNode(ctx, c.Resources, def, func(kind cosi.EventType, r *cosi.Resource) error {
 			return out.show(node, def, kind, r)
 		})
 	})
-	_, err := cli.Sift(g.a, answers)
-	return err
 }
 
 func (g *getter) followNode(ctx context.Context, st cosi.StateClient, def *definition, show func(cosi.EventType, *cosi.Resource) error) error {

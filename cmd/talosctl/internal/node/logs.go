@@ -25,20 +25,18 @@ func copyStreams(ctx context.Context, a *cli.App, open func(context.Context, *cl
 	}
 	defer c.Close()
 	out := &lineWriter{w: a.Out}
-	answers := client.EachNode(ctx, c, func(ctx context.Context, node string) (struct{}, error) {
+	return cli.Follow(ctx, a, c, func(ctx context.Context, node string) error {
 		stream, err := open(ctx, c)
 		if err != nil {
-			return struct{}{}, err
+			return err
 		}
 		if len(c.Nodes()) < 2 {
-			return struct{}{}, c.Copy(a.Out, stream)
+			return c.Copy(a.Out, stream)
 		}
 		w := out.prefixed(node + ": ")
 		defer w.end()
-		return struct{}{}, c.Copy(w, stream)
+		return c.Copy(w, stream)
 	})
-	_, err = cli.Sift(a, answers)
-	return err
 }
 
 // lineWriter lets several streams share a writer line by line.
