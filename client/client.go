@@ -41,6 +41,7 @@ import (
 	"talos/api/inspect"
 	"talos/api/machine"
 	"talos/api/network"
+	"talos/api/roster"
 	"talos/api/storage"
 	timeapi "talos/api/time"
 	"talos/client/talosconfig"
@@ -75,6 +76,7 @@ type Client struct {
 	Network   network.NetworkServiceClient
 	Storage   storage.StorageServiceClient
 	Inspect   inspect.InspectServiceClient
+	Roster    roster.RosterServiceClient
 	Resources cosi.StateClient // wrap it with cosi-project/runtime's client adapter for typed resources
 
 	conn    *grpc.ClientConn
@@ -217,6 +219,7 @@ func (c *Client) use(conn *grpc.ClientConn) {
 	c.Network = network.NewNetworkServiceClient(conn)
 	c.Storage = storage.NewStorageServiceClient(conn)
 	c.Inspect = inspect.NewInspectServiceClient(conn)
+	c.Roster = roster.NewRosterServiceClient(conn)
 	c.Resources = cosi.NewStateClient(conn)
 }
 

@@ -43,7 +43,7 @@ func (n *node) serveAPI(ctx context.Context, st state.State, rt *runtime.Runtime
 		platform = "container"
 	}
 	api, err := machine.New(machine.Options{
-		State: st, Services: n.services.External(), Logs: n.logs, Containers: n.pods, Config: cfg, Etcd: n.member,
+		State: st, Services: n.services.External(), Logs: n.logs, Containers: n.pods, Config: cfg, Etcd: n.member, Roster: n.crowd.Facts,
 		Power: n.sequence, Events: events, Graph: graph(rt), Platform: platform, Log: n.log,
 	})
 	if err != nil {

@@ -28,6 +28,7 @@ import (
 	"talos/api/cluster"
 	"talos/api/common"
 	"talos/api/machine"
+	"talos/api/roster"
 	"talos/internal/resources/runtime"
 	"talos/internal/resources/v1alpha1"
 	"talos/internal/store"
@@ -38,6 +39,7 @@ import (
 type fake struct {
 	machine.UnimplementedMachineServiceServer
 	cluster.UnimplementedClusterServiceServer
+	roster.UnimplementedRosterServiceServer
 	address string
 	state   state.State
 }
@@ -58,6 +60,7 @@ func startFake(t *testing.T, conf *tls.Config) *fake {
 	server := grpc.NewServer(grpc.Creds(credentials.NewTLS(conf)), grpc.UnaryInterceptor(f.unary), grpc.StreamInterceptor(f.stream))
 	machine.RegisterMachineServiceServer(server, f)
 	cluster.RegisterClusterServiceServer(server, f)
+	roster.RegisterRosterServiceServer(server, f)
 	cosi.RegisterStateServer(server, cosiserver.NewState(st))
 	served := make(chan struct{})
 	go func() {
@@ -221,6 +224,13 @@ func (f *fake) HealthCheck(r *cluster.HealthCheckRequest, s grpc.ServerStreaming
 		return status.Error(codes.DeadlineExceeded, "all nodes ready: node demo-1 is not ready")
 	}
 	return s.Send(&cluster.HealthCheckProgress{Message: "waiting for all nodes to be ready: OK"})
+}
+
+func (f *fake) Forget(_ context.Context, r *roster.ForgetRequest) (*roster.ForgetResponse, error) {
+	if r.GetNode() != "node03" {
+		return nil, status.Errorf(codes.NotFound, "there is no node %q", r.GetNode())
+	}
+	return &roster.ForgetResponse{Messages: []*roster.Forgotten{{Names: []string{"node03", "node03.example.org"}}}}, nil
 }
 
 func (f *fake) EtcdMemberList(context.Context, *machine.EtcdMemberListRequest) (*machine.EtcdMemberListResponse, error) {

@@ -25,6 +25,7 @@ import (
 	_ "talos/api/inspect"
 	"talos/api/machine"
 	_ "talos/api/network"
+	_ "talos/api/roster"
 	_ "talos/api/security"
 	_ "talos/api/signer"
 	_ "talos/api/storage"

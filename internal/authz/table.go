@@ -47,6 +47,7 @@ var services = []service{
 	{"machine.MDService", false, []rule{{"A", "Destroy+"}}},
 	{"storage.StorageService", true, []rule{{"AOR", "Disks"}, {"A", "BlockDeviceWipe+"}}},
 	{"cluster.ClusterService", true, []rule{{"AOR", "~HealthCheck"}}},
+	{"talos.v1.RosterService", true, []rule{{"A", "Forget"}}},
 	{"inspect.InspectService", true, []rule{{"AOR", "ControllerRuntimeDependencies"}}},
 	{"time.TimeService", true, []rule{{"AOR", "Time TimeCheck"}}},
 	{"network.NetworkService", true, []rule{{"AOR", "Routes Interfaces"}}},

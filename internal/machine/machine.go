@@ -21,6 +21,7 @@ import (
 	"talos/api/cluster"
 	"talos/api/inspect"
 	"talos/api/machine"
+	"talos/api/roster"
 	"talos/api/storage"
 	"talos/internal/configstore"
 	"talos/internal/containers"
@@ -59,6 +60,7 @@ type Options struct {
 	Containers *containers.Client
 	Config     *configstore.Store
 	Etcd       *etcd.Member
+	Roster     Roster
 	Power      Power
 	Events     *Events
 	// Graph tells which controllers read and write what.
@@ -73,6 +75,7 @@ type Server struct {
 	machine.UnimplementedMachineServiceServer
 	cluster.UnimplementedClusterServiceServer
 	inspect.UnimplementedInspectServiceServer
+	roster.UnimplementedRosterServiceServer
 	Options
 
 	fileCalls         atomic.Int32 // now looking into file systems
@@ -93,6 +96,7 @@ func (s *Server) Register(srv *grpc.Server) {
 	machine.RegisterMachineServiceServer(srv, s)
 	cluster.RegisterClusterServiceServer(srv, s)
 	inspect.RegisterInspectServiceServer(srv, s)
+	roster.RegisterRosterServiceServer(srv, s)
 	storage.RegisterStorageServiceServer(srv, storageServer{})
 }
 

@@ -47,7 +47,7 @@ A certificate of another CA, an expired one, or none ends the TLS handshake; the
 
 // servers are the folders whose methods serve a service.
 var servers = map[string]string{
-	"machine.MachineService": "machine", "cluster.ClusterService": "machine", "inspect.InspectService": "machine",
+	"machine.MachineService": "machine", "cluster.ClusterService": "machine", "inspect.InspectService": "machine", "talos.v1.RosterService": "machine",
 	"storage.StorageService": "machine", "network.NetworkService": "networkd", "time.TimeService": "timed",
 }
 

@@ -25,7 +25,7 @@ func Commands(a *cli.App) []*cobra.Command {
 		getCommand(a),
 		applyCommand(a), bootstrapCommand(a), healthCommand(a), kubeconfigCommand(a),
 		rebootCommand(a), shutdownCommand(a), resetCommand(a),
-		etcdCommand(a),
+		etcdCommand(a), forgetCommand(a),
 	}
 }
 
