@@ -233,16 +233,6 @@ func (f *fake) Forget(_ context.Context, r *roster.ForgetRequest) (*roster.Forge
 	return &roster.ForgetResponse{Messages: []*roster.Forgotten{{Names: []string{"node03", "node03.example.org"}}}}, nil
 }
 
-func (f *fake) EtcdMemberList(context.Context, *machine.EtcdMemberListRequest) (*machine.EtcdMemberListResponse, error) {
-	return &machine.EtcdMemberListResponse{Messages: []*machine.EtcdMembers{{Members: []*machine.EtcdMember{
-		{Id: 0xabc, Hostname: "demo-1", PeerUrls: []string{"https://10.5.0.2:2380"}, ClientUrls: []string{"https://10.5.0.2:2379"}},
-	}}}}, nil
-}
-
-func (f *fake) Bootstrap(context.Context, *machine.BootstrapRequest) (*machine.BootstrapResponse, error) {
-	return nil, status.Error(codes.AlreadyExists, "etcd has data on this node: the cluster was bootstrapped before")
-}
-
 func (f *fake) ApplyConfiguration(_ context.Context, r *machine.ApplyConfigurationRequest) (*machine.ApplyConfigurationResponse, error) {
 	if bytes.Contains(r.GetData(), []byte("bad")) {
 		return nil, status.Error(codes.InvalidArgument, "config.yaml:2: machine.bad: unknown key\nconfig.yaml:3: machine.type: expected controlplane or worker")

@@ -226,7 +226,7 @@ func (m *Member) Leave(ctx context.Context) error {
 
 // resign hands over what the member leads and removes it from the cluster.
 func (m *Member) resign(ctx context.Context) error {
-	v, err := m.wideView(ctx)
+	v, err := m.Wide(ctx)
 	if err != nil {
 		return err
 	}
@@ -248,9 +248,9 @@ func (m *Member) resign(ctx context.Context) error {
 	return m.remove(ctx, v, v.Local)
 }
 
-// wideView is the cluster from this node's member, or, when that is down or
+// Wide is the cluster from this node's member, or, when that is down or
 // only a learner, from the others.
-func (m *Member) wideView(ctx context.Context) (View, error) {
+func (m *Member) Wide(ctx context.Context) (View, error) {
 	v, err := m.View(ctx)
 	if err == nil {
 		return v, nil
@@ -371,21 +371,72 @@ func removeContents(folder string) error {
 // ErrNoMember is returned for a name or id that no member has.
 var ErrNoMember = errors.New("no such etcd member")
 
-// Remove takes another member out of the cluster for good, by its name or its
-// id in hexadecimal. It refuses, with ErrQuorum, what would leave the others
-// without a majority. It answers who that was.
-func (m *Member) Remove(ctx context.Context, who string) (Peer, error) {
-	v, err := m.wideView(ctx)
+// Remove takes another member out of the cluster for good. It refuses, with
+// ErrQuorum, what would leave the others without a majority.
+func (m *Member) Remove(ctx context.Context, id uint64) error {
+	v, err := m.Wide(ctx)
 	if err != nil {
-		return Peer{}, err
+		return err
 	}
-	i := slices.IndexFunc(v.Peers, func(p Peer) bool { return p.Name == who || fmt.Sprintf("%016x", p.ID) == who })
-	if i < 0 {
-		return Peer{}, fmt.Errorf("remove %s: %w", who, ErrNoMember)
+	p, found := v.Find(id)
+	if !found {
+		return fmt.Errorf("%w: %016x", ErrNoMember, id)
 	}
-	p := v.Peers[i]
-	if err := v.MayRemove(p.ID); err != nil {
-		return p, fmt.Errorf("remove %s: %w", p, err)
+	if err := v.MayRemove(id); err != nil {
+		return fmt.Errorf("remove %s: %w", p, err)
 	}
-	return p, m.remove(ctx, v, p.ID)
+	return m.remove(ctx, v, id)
+}
+
+// MayLeave is nil when this node's member may leave for good, an error that
+// wraps ErrQuorum when the others would have no majority, or when there are
+// none: the last voter's data is the cluster.
+func (m *Member) MayLeave(ctx context.Context) error {
+	if !m.hasFiles() {
+		return fmt.Errorf("%w on this node", ErrNoMember)
+	}
+	v, err := m.Wide(ctx)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrQuorum, err)
+	}
+	return v.MayRemove(v.Local)
+}
+
+// Abandon stops this node's member and deletes its data, whatever becomes of the
+// others. It is taken off their list if they let it.
+func (m *Member) Abandon(ctx context.Context) error {
+	try, cancel := context.WithTimeout(ctx, changeTimeout)
+	defer cancel()
+	v, err := m.Wide(try)
+	if _, found := v.Find(v.Local); err == nil && found {
+		err = m.remove(try, v, v.Local)
+	}
+	if err != nil {
+		m.log.Warn("etcd's member stays on the list of the others", "err", err)
+	}
+	return m.forget(ctx)
+}
+
+// List is the members as the cluster agrees on them, or as this node's member
+// has them. Whether they are up is not asked.
+func (m *Member) List(ctx context.Context, local bool) ([]Peer, error) {
+	client, err := m.Client(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var opts []clientv3.OpOption
+	if local {
+		opts = append(opts, clientv3.WithSerializable())
+	}
+	tryCtx, cancel := context.WithTimeout(ctx, 2*statusTimeout)
+	defer cancel()
+	list, err := client.MemberList(tryCtx, opts...)
+	if err == nil {
+		return view(list).Peers, nil
+	}
+	if local {
+		return nil, err
+	}
+	v, err := m.Wide(ctx)
+	return v.Peers, err
 }

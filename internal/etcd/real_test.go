@@ -459,7 +459,7 @@ func TestBelowQuorum(t *testing.T) {
 	a.put("k", "v") // nothing has happened
 	a.wants("n1", "n2", "n3!")
 
-	if _, err := a.m.Remove(ctx, "n3"); err != nil {
+	if err := a.m.Remove(ctx, a.memberID("n3")); err != nil {
 		t.Errorf("remove the one that is down: %v", err)
 	}
 	a.wants("n1", "n2")
@@ -497,7 +497,7 @@ func TestLeave(t *testing.T) {
 	a.has("k", "v")
 
 	// A member that others removed while it had data waits for a decision.
-	if _, err := b.m.Remove(t.Context(), "n3"); err != nil {
+	if err := b.m.Remove(t.Context(), b.memberID("n3")); err != nil {
 		t.Fatal(err)
 	}
 	c.waitsFor("was removed from the cluster while it had data")

@@ -17,7 +17,6 @@ import (
 
 	"talos/api/common"
 	"talos/api/machine"
-	"talos/internal/etcd"
 	"talos/internal/resources/secrets"
 )
 
@@ -34,23 +33,6 @@ func (s *Server) ApplyConfiguration(ctx context.Context, req *machine.ApplyConfi
 	return &machine.ApplyConfigurationResponse{Messages: []*machine.ApplyConfiguration{{
 		Warnings: result.Warnings, Mode: result.Mode, ModeDetails: details,
 	}}}, nil
-}
-
-// Bootstrap starts etcd's cluster on this node, once.
-func (s *Server) Bootstrap(ctx context.Context, req *machine.BootstrapRequest) (*machine.BootstrapResponse, error) {
-	if req.GetRecoverEtcd() {
-		return nil, status.Error(codes.Unimplemented, "bootstrap: recovery from a snapshot is not available in this version; a new cluster can be bootstrapped without it")
-	}
-	err := s.Etcd.Bootstrap(ctx)
-	switch {
-	case errors.Is(err, etcd.ErrAlreadyBootstrapped):
-		return nil, status.Error(codes.AlreadyExists, err.Error())
-	case errors.Is(err, etcd.ErrNotControlPlane), errors.Is(err, etcd.ErrNoConfiguration):
-		return nil, status.Error(codes.FailedPrecondition, err.Error())
-	case err != nil:
-		return nil, err
-	}
-	return &machine.BootstrapResponse{Messages: []*machine.Bootstrap{{}}}, nil
 }
 
 // Kubeconfig streams a gzipped tar with the administrator's kubeconfig.

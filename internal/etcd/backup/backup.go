@@ -115,7 +115,7 @@ func Save(path string, from io.Reader) (size int64, err error) {
 	}()
 	size, err = Copy(file, from)
 	if err = errors.Join(err, file.Sync(), file.Close()); err != nil {
-		return size, err
+		return size, fmt.Errorf("save %s: %w", path, err)
 	}
 	if err = os.Rename(file.Name(), path); err != nil {
 		return size, err

@@ -96,23 +96,3 @@ func apply(ctx context.Context, a *cli.App, format cli.Format, request *machine.
 	}
 	return failed
 }
-
-func bootstrapCommand(a *cli.App) *cobra.Command {
-	return &cobra.Command{
-		Use:   "bootstrap",
-		Short: "Start the cluster's etcd, once, on one control plane node",
-		Args:  cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			_, err := cli.Ask(cmd.Context(), a, cli.Node, func(ctx context.Context, c *client.Client) (*machine.BootstrapResponse, error) {
-				if err := cli.OneNode(c); err != nil {
-					return nil, err
-				}
-				return c.Machine.Bootstrap(ctx, &machine.BootstrapRequest{})
-			})
-			if err == nil {
-				a.Note("etcd is starting: `%s health` follows the cluster", a.Name)
-			}
-			return err
-		},
-	}
-}

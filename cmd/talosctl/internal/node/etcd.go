@@ -16,7 +16,10 @@ import (
 
 func etcdCommand(a *cli.App) *cobra.Command {
 	cmd := cli.Group("etcd", "Look after the etcd cluster")
-	cmd.AddCommand(etcdMembersCommand(a), etcdStatusCommand(a))
+	cmd.AddCommand(
+		etcdMembersCommand(a), etcdStatusCommand(a), etcdSnapshotCommand(a), etcdForfeitCommand(a), etcdLeaveCommand(a), etcdRemoveCommand(a),
+		etcdAlarmCommand(a), etcdDefragCommand(a), etcdDowngradeCommand(a),
+	)
 	return cmd
 }
 
@@ -45,19 +48,19 @@ func etcdMembersCommand(a *cli.App) *cobra.Command {
 func memberID(id uint64) string { return fmt.Sprintf("%016x", id) }
 
 func etcdStatusCommand(a *cli.App) *cobra.Command {
-	cmd := &cobra.Command{Use: "status", Short: "Show how the member on each node is", Args: cobra.NoArgs}
+	cmd := &cobra.Command{Use: "status", Short: "Show how the member on each node is, and what the cluster can lose", Args: cobra.NoArgs}
 	format := cli.OutputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		return lister[*machine.EtcdStatus, *machine.EtcdStatusResponse]{
 			call: func(ctx context.Context, c *client.Client) (*machine.EtcdStatusResponse, error) {
 				return c.Machine.EtcdStatus(ctx, &emptypb.Empty{})
 			},
-			head: []string{"NODE", "MEMBER", "DB SIZE", "IN USE", "LEADER", "RAFT INDEX", "RAFT TERM", "RAFT APPLIED INDEX", "LEARNER", "PROTOCOL", "STORAGE", "ERRORS"},
+			head: []string{"NODE", "MEMBER", "DB SIZE", "IN USE", "LEADER", "RAFT INDEX", "RAFT TERM", "RAFT APPLIED INDEX", "LEARNER", "PROTOCOL", "STORAGE", "ERRORS", "QUORUM"},
 			rows: func(node string, m *machine.EtcdStatus, row func(...string)) {
 				s := m.GetMemberStatus()
 				row(node, memberID(s.GetMemberId()), size(uint64(s.GetDbSize())), inUse(s), memberID(s.GetLeader()),
 					strconv.FormatUint(s.GetRaftIndex(), 10), strconv.FormatUint(s.GetRaftTerm(), 10), strconv.FormatUint(s.GetRaftAppliedIndex(), 10),
-					strconv.FormatBool(s.GetIsLearner()), s.GetProtocolVersion(), s.GetStorageVersion(), strings.Join(s.GetErrors(), ", "))
+					strconv.FormatBool(s.GetIsLearner()), s.GetProtocolVersion(), s.GetStorageVersion(), strings.Join(s.GetErrors(), ", "), s.GetVerdict())
 			},
 		}.run(cmd.Context(), a, *format)
 	}
