@@ -46,7 +46,9 @@ func tryOverlay(dir string) (err error) {
 		return err
 	}
 	defer func() {
-		if e := unix.Unmount(overlay.Target, 0); e != nil {
+		// Detached: a child that is just being started may hold the file below for
+		// as long as it has not called exec.
+		if e := unix.Unmount(overlay.Target, unix.MNT_DETACH); e != nil {
 			err = errors.Join(err, &os.PathError{Op: "unmount", Path: overlay.Target, Err: e})
 		}
 	}()
