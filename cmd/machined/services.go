@@ -143,7 +143,7 @@ func onControlPlane(ctx context.Context, st state.State) error {
 		return fmt.Errorf("watch the machine's type: %w", err)
 	}
 	if res.(*config.MachineType).TypedSpec().Type == cluster.TypeWorker {
-		return fmt.Errorf("only control plane nodes sign certificates: %w", service.ErrSkip)
+		return fmt.Errorf("only control plane nodes have it: %w", service.ErrSkip)
 	}
 	return nil
 }

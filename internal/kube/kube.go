@@ -146,6 +146,9 @@ func kubeconfig(ctx context.Context, r controller.Reader) ([]byte, error) {
 	if err != nil || cfg == nil || cfg.IsControlPlane() {
 		return nil, err
 	}
+	if _, err := os.Stat(kubelet.ClientFile); err != nil { // the kubelet writes the one before it has the other
+		return nil, nil
+	}
 	data, err := os.ReadFile(kubelet.KubeconfigFile)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil

@@ -76,7 +76,7 @@ func prepare(root string, g given) error {
 // the request to be approved and the certificate to be signed. Rotation goes
 // the usual way.
 func credentials(root string, g given) error {
-	const current = currentFile
+	const current = ClientFile
 	data, err := os.ReadFile(root + current)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -111,7 +111,7 @@ func bootstrap(root string, g given) error {
 // forgetToken takes the bootstrap token away from a kubelet that has its
 // certificate: every node's can be asked for with it.
 func forgetToken(root string) error {
-	if _, err := os.Stat(root + currentFile); err != nil {
+	if _, err := os.Stat(root + ClientFile); err != nil {
 		return nil // it still needs it
 	}
 	return remove(root + bootstrapFile)

@@ -34,7 +34,7 @@ const (
 	bootstrapFile  = layout.KubernetesDir + "/bootstrap-kubeconfig"
 	providerFile   = layout.KubernetesDir + "/credential-provider.yaml"
 	pkiDir         = layout.KubeletDir + "/pki"
-	currentFile    = pkiDir + "/kubelet-client-current.pem" // a link to the client certificate
+	ClientFile     = pkiDir + "/kubelet-client-current.pem" // a link to the client certificate
 	caFile         = layout.KubernetesDir + "/pki/ca.crt"
 	providerDir    = "/opt/kubelet/credentialproviders"
 )

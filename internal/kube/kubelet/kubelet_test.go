@@ -154,7 +154,7 @@ func TestCredentials(t *testing.T) {
 	if _, err := os.Stat(root + bootstrapFile); err != nil {
 		t.Errorf("the bootstrap token went before the certificate came: %v", err)
 	}
-	if err := os.WriteFile(root+currentFile, nil, 0o600); err != nil { // as the kubelet does
+	if err := os.WriteFile(root+ClientFile, nil, 0o600); err != nil { // as the kubelet does
 		t.Fatal(err)
 	}
 	if err := forgetToken(root); err != nil {
