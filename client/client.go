@@ -53,6 +53,9 @@ const Port = 50000
 // maxMessage bounds one answer, as the API's gateway does.
 const maxMessage = 32 << 20
 
+// window is the flow control window, in bytes: what may be under way.
+const window = 2 << 20
+
 // Options say what to connect to. The zero value means: the current context of
 // the talosconfig in its usual place.
 type Options struct {
@@ -201,6 +204,8 @@ func (c *Client) connect(creds credentials.TransportCredentials) error {
 			MinConnectTimeout: dialTimeout,
 		}),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage)),
+		// Fixed windows: else every call is followed by a ping that measures.
+		grpc.WithInitialWindowSize(window), grpc.WithInitialConnWindowSize(window),
 		grpc.WithUnaryInterceptor(c.unary),
 		grpc.WithStreamInterceptor(c.stream),
 	)

@@ -54,6 +54,7 @@ func (n *node) serveAPI(ctx context.Context, st state.State, rt *runtime.Runtime
 	srv := grpc.NewServer(append(door.Recover(n.log),
 		grpc.Creds(peercred.Credentials(layout.RouterUID)),
 		grpc.MaxRecvMsgSize(maxMessage),
+		grpc.InitialWindowSize(door.Window), grpc.InitialConnWindowSize(door.Window),
 		grpc.ChainUnaryInterceptor(authz.UnaryServerInterceptor(unconfigured)),
 		grpc.ChainStreamInterceptor(authz.StreamServerInterceptor(unconfigured)),
 	)...)

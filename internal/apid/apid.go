@@ -123,7 +123,7 @@ func newServer(creds *doorman, handle grpc.StreamHandler) *grpc.Server {
 		grpc.Creds(creds), grpc.ForceServerCodecV2(proxy.Codec()), grpc.UnknownServiceHandler(handle),
 		grpc.MaxRecvMsgSize(proxy.MaxMessage), grpc.MaxSendMsgSize(proxy.MaxMessage), grpc.MaxHeaderListSize(maxHeader),
 		grpc.MaxConcurrentStreams(maxStreams), grpc.ConnectionTimeout(handshakeTimeout),
-		grpc.InitialWindowSize(proxy.Window), grpc.InitialConnWindowSize(proxy.Window),
+		grpc.InitialWindowSize(door.Window), grpc.InitialConnWindowSize(door.Window),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second, MaxConnectionIdle: 30 * time.Minute}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
 		grpc.NumStreamWorkers(proxy.Workers),

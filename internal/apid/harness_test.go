@@ -39,6 +39,7 @@ import (
 	"talos/api/machine"
 	"talos/internal/audit"
 	"talos/internal/authz"
+	"talos/internal/door"
 	"talos/internal/linux/peercred"
 	"talos/internal/resources/cluster"
 	"talos/internal/resources/network"
@@ -234,6 +235,7 @@ func (m *machined) serve(t testing.TB, socket string) (stop func()) {
 		t.Fatal(err)
 	}
 	server := grpc.NewServer(grpc.MaxRecvMsgSize(64<<20), grpc.MaxSendMsgSize(64<<20),
+		grpc.InitialWindowSize(door.Window), grpc.InitialConnWindowSize(door.Window),
 		grpc.UnaryInterceptor(authz.UnaryServerInterceptor()), grpc.StreamInterceptor(authz.StreamServerInterceptor()))
 	machine.RegisterMachineServiceServer(server, m)
 	go server.Serve(listener)
@@ -382,7 +384,8 @@ func (n *node) dial(t testing.TB, client *respem.CertificateAndKey) *grpc.Client
 		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &pair, nil }
 	}
 	conn, err := grpc.NewClient("passthrough:///"+n.address, grpc.WithTransportCredentials(credentials.NewTLS(config)),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(64<<20), grpc.MaxCallSendMsgSize(64<<20)))
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(64<<20), grpc.MaxCallSendMsgSize(64<<20)),
+		grpc.WithInitialWindowSize(2*door.Window), grpc.WithInitialConnWindowSize(2*door.Window))
 	if err != nil {
 		t.Fatal(err)
 	}

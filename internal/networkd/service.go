@@ -11,6 +11,7 @@ import (
 
 	api "talos/api/network"
 	"talos/internal/authz"
+	"talos/internal/door"
 	"talos/internal/layout"
 	"talos/internal/linux/peercred"
 	"talos/internal/networkd/rtnl"
@@ -24,6 +25,7 @@ func serve(ctx context.Context, socket string) error {
 		return fmt.Errorf("listen on %s: %w", socket, err)
 	}
 	srv := grpc.NewServer(grpc.Creds(peercred.Credentials(layout.RouterUID)),
+		grpc.InitialWindowSize(door.Window), grpc.InitialConnWindowSize(door.Window),
 		grpc.UnaryInterceptor(authz.UnaryServerInterceptor()), grpc.StreamInterceptor(authz.StreamServerInterceptor()))
 	api.RegisterNetworkServiceServer(srv, &service{})
 	stop := context.AfterFunc(ctx, srv.Stop)

@@ -13,6 +13,8 @@ import (
 	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
+
+	"talos/internal/door"
 )
 
 const (
@@ -20,11 +22,6 @@ const (
 	// patience is how long a call waits for a daemon that is starting: longer
 	// than maxBackoff, so that at least one more attempt falls into it.
 	patience = 1200 * time.Millisecond
-
-	// Window is the flow control window, in bytes, per stream and per
-	// connection, here and in servers that proxy: a fixed one spares the pings
-	// that measure.
-	Window = 1 << 20
 
 	// Workers serve the streams of a server that proxies; their stacks have
 	// grown to what a call needs.
@@ -62,7 +59,7 @@ func NewBackend(name, socket string) (*Backend, error) {
 		}),
 		grpc.WithDefaultCallOptions(
 			grpc.ForceCodecV2(codec{}), grpc.MaxCallRecvMsgSize(MaxMessage), grpc.MaxCallSendMsgSize(MaxMessage)),
-		grpc.WithInitialWindowSize(Window), grpc.WithInitialConnWindowSize(Window),
+		grpc.WithInitialWindowSize(door.Window), grpc.WithInitialConnWindowSize(door.Window),
 		// No keepalive pings: the kernel tells when the other end of a unix socket
 		// is gone, and a server takes pings for abuse and cuts long streams off.
 		grpc.WithIdleTimeout(0), grpc.WithDisableServiceConfig(), grpc.WithDisableRetry(), grpc.WithNoProxy(),

@@ -36,6 +36,13 @@ func late(ctx context.Context, err error) error {
 	return err
 }
 
+func serveMany(ctx context.Context, stream grpc.ServerStream, call *Call) error {
+	if call.Unary {
+		return unaryMany(ctx, stream, call)
+	}
+	return streamMany(ctx, stream, call)
+}
+
 // unaryMany asks all targets at once and answers with one list: the items of
 // those that answered and, for each that did not, an item that says why.
 func unaryMany(ctx context.Context, stream grpc.ServerStream, call *Call) error {
@@ -107,7 +114,9 @@ const (
 
 // streamMany sends the caller's messages to every target and interleaves what
 // they stream; a target that fails ends with an item that says why.
-func streamMany(ctx context.Context, cancel context.CancelFunc, stream grpc.ServerStream, call *Call) error {
+func streamMany(ctx context.Context, stream grpc.ServerStream, call *Call) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	legsCtx, stop := early(ctx)
 	defer stop()
 	out := &merged{ServerStream: stream}

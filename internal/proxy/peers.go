@@ -33,7 +33,7 @@ const (
 	// idleTimeout is how long a connection stays without a call.
 	idleTimeout = 2 * time.Minute
 
-	// peerWindow is Window for the connections to nodes. There are many of them,
+	// peerWindow is door.Window for the connections to nodes. There are many of them,
 	// and a caller who reads slowly may fill every one.
 	peerWindow     = 128 << 10
 	peerConnWindow = 256 << 10

@@ -45,13 +45,9 @@ func Serve(stream grpc.ServerStream, call *Call) error {
 	if len(call.Targets) == 0 {
 		return status.Error(codes.Internal, "a call has no target")
 	}
-	ctx, cancel := context.WithCancel(metadata.NewOutgoingContext(stream.Context(), call.Metadata))
-	defer cancel()
+	ctx := metadata.NewOutgoingContext(stream.Context(), call.Metadata)
 	if call.Merged {
-		if call.Unary {
-			return unaryMany(ctx, stream, call)
-		}
-		return streamMany(ctx, cancel, stream, call)
+		return serveMany(ctx, stream, call)
 	}
 	if len(call.Targets) > 1 {
 		return status.Errorf(codes.Internal, "a call that is not merged has %d targets", len(call.Targets))
@@ -62,7 +58,7 @@ func Serve(stream grpc.ServerStream, call *Call) error {
 	if call.Unary {
 		return unaryOne(ctx, stream, call)
 	}
-	return streamOne(ctx, cancel, stream, call)
+	return streamOne(ctx, stream, call)
 }
 
 func unaryOne(ctx context.Context, stream grpc.ServerStream, call *Call) error {
@@ -146,7 +142,9 @@ func receive(stream grpc.ServerStream, in *frame) error {
 	return nil
 }
 
-func streamOne(ctx context.Context, cancel context.CancelFunc, stream grpc.ServerStream, call *Call) error {
+func streamOne(ctx context.Context, stream grpc.ServerStream, call *Call) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	down, err := open(ctx, call.Targets[0], call.Method)
 	if err != nil {
 		return err

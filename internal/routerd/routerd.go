@@ -63,7 +63,7 @@ func Serve(ctx context.Context, log *slog.Logger, listener net.Listener, config 
 	server := grpc.NewServer(
 		grpc.Creds(config.Credentials), grpc.ForceServerCodecV2(proxy.Codec()), grpc.UnknownServiceHandler(r.handle),
 		grpc.MaxRecvMsgSize(proxy.MaxMessage), grpc.MaxSendMsgSize(proxy.MaxMessage),
-		grpc.InitialWindowSize(proxy.Window), grpc.InitialConnWindowSize(proxy.Window),
+		grpc.InitialWindowSize(door.Window), grpc.InitialConnWindowSize(door.Window),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
 		grpc.NumStreamWorkers(proxy.Workers),
 	)

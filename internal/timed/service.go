@@ -14,6 +14,7 @@ import (
 
 	api "talos/api/time"
 	"talos/internal/authz"
+	"talos/internal/door"
 	"talos/internal/layout"
 	"talos/internal/linux/peercred"
 	"talos/internal/resources/network"
@@ -26,6 +27,7 @@ func serve(ctx context.Context, socket string, d *daemon) error {
 		return fmt.Errorf("listen on %s: %w", socket, err)
 	}
 	srv := grpc.NewServer(grpc.Creds(peercred.Credentials(layout.RouterUID)),
+		grpc.InitialWindowSize(door.Window), grpc.InitialConnWindowSize(door.Window),
 		grpc.UnaryInterceptor(authz.UnaryServerInterceptor()), grpc.StreamInterceptor(authz.StreamServerInterceptor()))
 	api.RegisterTimeServiceServer(srv, &service{d: d})
 	stop := context.AfterFunc(ctx, srv.Stop)
