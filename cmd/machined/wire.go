@@ -8,6 +8,7 @@ import (
 	"github.com/cosi-project/runtime/pkg/controller/runtime"
 	"github.com/cosi-project/runtime/pkg/controller/runtime/options"
 	"github.com/cosi-project/runtime/pkg/state"
+	"google.golang.org/protobuf/proto"
 
 	machineapi "talos/api/machine"
 	"talos/internal/configstore"
@@ -40,25 +41,16 @@ func (n *node) wire(ctx context.Context, st state.State, tasks *group) error {
 	}
 	tasks.Go("store", func(ctx context.Context) error { return store.Serve(ctx, st, layout.StoreSocket, n.log) })
 
-	cfg := configstore.New(st, n.log, func(ctx context.Context) error {
-		_, err := n.sequence.Reboot(ctx, machineapi.RebootRequest_DEFAULT)
-		return err
-	})
 	keeper := status.New()
 	events := machine.NewEvents()
 	n.publish(events, keeper)
+	cfg := n.configuration(st, events)
 	rt, err := n.controllers(st, keeper)
 	if err != nil {
 		return err
 	}
 	tasks.Go("controllers", rt.Run)
-	tasks.Go("configuration", func(ctx context.Context) error {
-		found, err := cfg.Load(ctx)
-		if err == nil && !found {
-			n.log.Info("no configuration: waiting for one over the API")
-		}
-		return err
-	})
+	tasks.Go("configuration", cfg.Run)
 	tasks.Go("api", func(ctx context.Context) error { return n.serveAPI(ctx, st, rt, cfg, events) })
 	tasks.Go("signer", func(ctx context.Context) error {
 		return signer.Serve(ctx, signer.Options{State: st, Registry: n.crowd.Facts, List: n.crowd.List, Log: n.log})
@@ -89,6 +81,22 @@ func (n *node) others() (*members.Options, error) {
 		Log: n.log, Identity: who, Facts: members.NewFacts(n.member.Client), List: members.NewList(layout.MembersFile, n.log),
 		Ask: &join.Client{Identity: who},
 	}, nil
+}
+
+// configuration makes the store of what the node is told to be.
+func (n *node) configuration(st state.State, events *machine.Events) *configstore.Store {
+	o := configstore.Options{
+		State: st, Log: n.log,
+		Notify: func(event proto.Message) { events.Publish(event, "") },
+		Reboot: func(ctx context.Context) error {
+			_, err := n.sequence.Reboot(ctx, machineapi.RebootRequest_DEFAULT)
+			return err
+		},
+	}
+	if !n.boot.Container {
+		o.Disks = "/sys/block"
+	}
+	return configstore.New(o)
 }
 
 // controllers makes the runtime with every controller of machined.

@@ -21,6 +21,7 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	_ "talos/api/cluster"
+	_ "talos/api/configuration"
 	_ "talos/api/health"
 	_ "talos/api/inspect"
 	"talos/api/machine"

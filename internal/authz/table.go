@@ -51,6 +51,7 @@ var services = []service{
 	{"inspect.InspectService", true, []rule{{"AOR", "ControllerRuntimeDependencies"}}},
 	{"time.TimeService", true, []rule{{"AOR", "Time TimeCheck"}}},
 	{"network.NetworkService", true, []rule{{"AOR", "Routes Interfaces"}}},
+	{"talos.v1.ConfigurationService", true, []rule{{"AOR", "History"}, {"A", "Get Confirm Rollback"}}},
 	// Health's items have no metadata: field 1 of theirs is a status.
 	{"health.Health", false, []rule{{"AOR", "Check Ready ~Watch"}}},
 	// Which types a reader may read is ResourceRule's decision; it denies

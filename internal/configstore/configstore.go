@@ -1,232 +1,216 @@
 // Package configstore keeps the machine configuration: it finds it at boot,
-// checks what is applied, stores it so that a power cut leaves the old one or
-// the new one whole, keeps the previous one, and makes the one in force a
-// resource.
+// checks what is applied against the machine, stores it so that a power cut
+// leaves the old one or the new one whole, keeps the ones before it, goes back
+// from one that nobody confirms, and makes the one in force a resource.
 //
 // What the keys mean is package config's; what they lead to, the controllers'.
-// A Store is safe for concurrent use: one application at a time.
+// How the documents lie on STATE is package journal's, what a machine can't
+// take is package fit's. A Store is safe for concurrent use: one change at a
+// time. Run owns all that happens by itself.
 package configstore
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
-	"os"
-	"path/filepath"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/cosi-project/runtime/pkg/resource"
 	"github.com/cosi-project/runtime/pkg/safe"
 	"github.com/cosi-project/runtime/pkg/state"
+	"google.golang.org/protobuf/proto"
 
 	"talos/api/machine"
 	"talos/config"
+	"talos/internal/configstore/journal"
 	"talos/internal/layout"
-	"talos/internal/linux/atomicfile"
 	"talos/internal/resources/cluster"
 	configres "talos/internal/resources/config"
+	"talos/internal/resources/runtime"
 )
 
-// previousSuffix names the configuration that was in force before.
-const previousSuffix = ".previous"
+// Why something is refused; the text of the error says more.
+var (
+	ErrInvalid  = errors.New("invalid configuration")         // the document or the request itself
+	ErrMisfit   = errors.New("does not fit this machine")     // the document on this machine
+	ErrChanged  = errors.New("the configuration has changed") // since the one that the caller's was made from
+	ErrPending  = errors.New("another configuration waits for confirmation")
+	ErrNothing  = errors.New("nothing to confirm or to go back to")
+	ErrNotFound = errors.New("no such configuration")
+	ErrStarting = errors.New("the node is still reading its configuration")
+)
 
-// Result is what became of an application.
-type Result struct {
-	Mode     machine.ApplyConfigurationRequest_Mode // how it takes effect
-	Details  string                                 // the same, for a person
-	Warnings []string
-	Diff     string // with secrets redacted
+// refusal is one of the errors above, in the words of another.
+type refusal struct {
+	error
+	kind error
+}
+
+func (r refusal) Unwrap() []error { return []error{r.kind, r.error} }
+
+func refuse(kind error, format string, args ...any) error {
+	return refusal{fmt.Errorf(format, args...), kind}
+}
+
+// Options are what a Store needs.
+type Options struct {
+	State  state.State
+	Log    *slog.Logger
+	Reboot func(ctx context.Context) error // starts the machine again, or at least starts doing so
+	Notify func(event proto.Message)       // may be nil
+
+	// Where things are; the zero values mean the node's usual places.
+	Dir, File, Seed string
+	// Disks is the folder that lists the machine's disks, /sys/block; "" on
+	// machines that have none of their own.
+	Disks string
 }
 
 // Store holds the configuration of one node.
 type Store struct {
-	st     state.State
-	log    *slog.Logger
-	file   string                          // on STATE
-	seed   string                          // what the platform hands in, read when there is no file
-	reboot func(ctx context.Context) error // starts the machine again, or at least starts doing so
+	Options
+	journal *journal.Journal
+	wake    chan struct{} // the deadline has changed
 
-	mu     sync.Mutex     // one application at a time; guards the fields below
-	active *config.Config // in force; nil before the first
-	revert *time.Timer    // of a configuration that is being tried
+	mu       sync.Mutex // one change at a time; guards the fields below
+	loaded   bool       // what the boot found is in force, or there was nothing
+	index    journal.Index
+	active   *config.Config // in force; nil before the first
+	inForce  uint64         // its number
+	deadline time.Time      // when the node goes back, by the monotonic clock; zero: never
 }
 
-// New makes the store of a node. reboot restarts it.
-func New(st state.State, log *slog.Logger, reboot func(ctx context.Context) error) *Store {
-	return &Store{st: st, log: log, file: layout.ConfigFile, seed: layout.PlatformConfigFile, reboot: reboot}
+// New makes the store of a node.
+func New(o Options) *Store {
+	for field, usual := range map[*string]string{&o.Dir: layout.ConfigHistoryDir, &o.File: layout.ConfigFile, &o.Seed: layout.PlatformConfigFile} {
+		if *field == "" {
+			*field = usual
+		}
+	}
+	if o.Notify == nil {
+		o.Notify = func(proto.Message) {}
+	}
+	return &Store{Options: o, journal: journal.New(o.Dir, o.File, o.Log), wake: make(chan struct{}, 1)}
 }
 
-// Load finds the configuration at boot: the one on STATE, else the one from
-// the platform, which is stored. found is false when there is none. One that
-// can't be used is an error; if the previous one can be, that is in force.
-func (s *Store) Load(ctx context.Context) (found bool, err error) {
+// Run puts the configuration in force that the boot finds, and from then on
+// goes back from those that are not confirmed in time, until ctx ends.
+func (s *Store) Run(ctx context.Context) error {
+	found, err := s.load(ctx)
+	if err != nil {
+		return err
+	}
+	if !found {
+		s.Log.Info("no configuration: waiting for one over the API")
+	}
+	for {
+		var expired <-chan time.Time
+		if wait, ok := s.remaining(); ok {
+			expired = time.After(wait)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-s.wake:
+		case <-expired:
+			s.expire(ctx)
+		}
+	}
+}
+
+// remaining is the time until the node goes back, if it is to.
+func (s *Store) remaining() (time.Duration, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, source := range []string{s.file, s.file + previousSuffix, s.seed} {
-		data, readErr := os.ReadFile(source)
-		if errors.Is(readErr, fs.ErrNotExist) {
-			continue
-		}
-		if readErr != nil {
-			err = errors.Join(err, readErr)
-			continue
-		}
-		cfg, warnings, loadErr := config.Load(source, data)
-		if loadErr != nil {
-			err = errors.Join(err, fmt.Errorf("configuration %s: %w", source, loadErr))
-			continue
-		}
-		for _, w := range warnings {
-			s.log.Warn("configuration", "warning", w.String())
-		}
-		if source != s.file {
-			if writeErr := write(s.file, data); writeErr != nil {
-				return false, fmt.Errorf("store configuration: %w", writeErr)
-			}
-		}
-		s.log.Info("configuration loaded", "source", source, "type", cfg.Machine.Type)
-		return true, errors.Join(err, s.publish(ctx, cfg, data))
-	}
-	return false, err
+	return time.Until(s.deadline), !s.deadline.IsZero()
 }
 
-// Apply checks a document and, unless dryRun, makes it the configuration. A
-// document or a mode that is refused changes nothing. tryFor is for mode try
-// alone, at most an hour, by default a minute.
-func (s *Store) Apply(ctx context.Context, document []byte, mode machine.ApplyConfigurationRequest_Mode, dryRun bool, tryFor time.Duration) (Result, error) {
-	cfg, warnings, err := config.Load("configuration", document)
-	if err != nil {
-		return Result{}, err
+// setDeadline starts counting the time of the pending configuration, which is
+// in force now; without one it stops.
+func (s *Store) setDeadline() {
+	s.deadline = time.Time{}
+	if p := s.index.Pending; p != nil && p.Number == s.inForce {
+		s.deadline = time.Now().Add(p.Timeout)
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	plan, err := s.plan(cfg, mode)
-	if err != nil {
-		return Result{}, err
-	}
-	for _, w := range warnings {
-		plan.Warnings = append(plan.Warnings, w.String())
-	}
-	if dryRun {
-		return plan, nil
-	}
-	if plan.Mode == machine.ApplyConfigurationRequest_TRY {
-		return plan, s.try(ctx, cfg, document, tryFor)
-	}
-	s.stopTrying()
-	if err := s.save(document); err != nil {
-		return Result{}, fmt.Errorf("store configuration: %w", err)
-	}
-	s.log.Info("configuration stored", "mode", plan.Mode.String())
-	switch plan.Mode {
-	case machine.ApplyConfigurationRequest_STAGED:
-		return plan, nil
-	case machine.ApplyConfigurationRequest_REBOOT:
-		return plan, s.reboot(ctx) // in force when the node is back, not for a moment before
+	select {
+	case s.wake <- struct{}{}:
 	default:
-		return plan, s.publish(ctx, cfg, document)
 	}
 }
 
-// plan decides how a configuration takes effect.
-func (s *Store) plan(cfg *config.Config, mode machine.ApplyConfigurationRequest_Mode) (Result, error) {
-	result := Result{Mode: mode}
-	var need []string
-	if s.active == nil {
-		result.Diff = config.Diff(&config.Config{}, cfg)
-	} else {
-		if is, want := s.active.Machine.Type, cfg.Machine.Type; is != want {
-			return result, fmt.Errorf("machine.type: got %q, but this node is a %s: a node keeps its type until it is reset", want, is)
-		}
-		need = config.NeedReboot(config.Changed(s.active, cfg))
-		result.Diff = config.Diff(s.active, cfg)
-	}
-	switch mode {
-	case machine.ApplyConfigurationRequest_STAGED:
-		result.Details = "stored; takes effect at the next reboot"
-	case machine.ApplyConfigurationRequest_NO_REBOOT, machine.ApplyConfigurationRequest_TRY:
-		if len(need) > 0 {
-			return result, fmt.Errorf("mode %s: these keys need a reboot to take effect: %s; use mode auto or staged",
-				strings.ToLower(mode.String()), strings.Join(need, ", "))
-		}
-		result.Details = "applied without a reboot"
-	case machine.ApplyConfigurationRequest_REBOOT:
-		result.Details = "stored; the node reboots"
-	default: // AUTO
-		result.Mode, result.Details = machine.ApplyConfigurationRequest_NO_REBOOT, "applied without a reboot"
-		if len(need) > 0 {
-			result.Mode = machine.ApplyConfigurationRequest_REBOOT
-			result.Details = "stored; the node reboots for " + strings.Join(need, ", ")
-		}
-	}
-	return result, nil
-}
-
-// try puts a configuration in force without storing it, and goes back.
-func (s *Store) try(ctx context.Context, cfg *config.Config, document []byte, limit time.Duration) error {
-	if s.active == nil {
-		return errors.New("mode try: there is no configuration to go back to; use mode auto")
-	}
-	if limit <= 0 {
-		limit = time.Minute
-	}
-	limit = min(limit, time.Hour)
-	s.stopTrying()
-	if err := s.publish(ctx, cfg, document); err != nil {
+// publish makes a configuration the one that controllers see.
+func (s *Store) publish(ctx context.Context, cfg *config.Config, document []byte, number uint64) error {
+	if err := s.put(ctx, configres.ActiveID, document); err != nil {
 		return err
 	}
-	s.revert = time.AfterFunc(limit, func() {
-		if _, err := s.Load(context.Background()); err != nil {
-			s.log.Error("going back to the stored configuration", "err", err)
-			return
-		}
-		s.log.Info("tried configuration was not confirmed: the stored one is in force again")
-	})
-	return nil
-}
-
-func (s *Store) stopTrying() {
-	if s.revert != nil {
-		s.revert.Stop()
-		s.revert = nil
-	}
-}
-
-// save writes the document, keeping the one before it. What is there already
-// is not written again, or the previous one would be lost.
-func (s *Store) save(document []byte) error {
-	old, err := os.ReadFile(s.file)
-	if err == nil && bytes.Equal(old, document) {
-		return nil
-	}
-	if err == nil {
-		err = write(s.file+previousSuffix, old)
-	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return write(s.file, document)
-}
-
-// publish makes the configuration the one that controllers see.
-func (s *Store) publish(ctx context.Context, cfg *config.Config, document []byte) error {
-	if err := upsert(ctx, s.st, configres.NewMachineConfig(configres.ActiveID), func(res *configres.MachineConfig) {
-		res.TypedSpec().Document = document
-	}); err != nil {
-		return fmt.Errorf("publish configuration: %w", err)
-	}
-	if err := upsert(ctx, s.st, configres.NewMachineType(), func(res *configres.MachineType) {
+	if err := upsert(ctx, s.State, configres.NewMachineType(), func(res *configres.MachineType) {
 		res.TypedSpec().Type = cluster.ParseMachineType(cfg.Machine.Type)
 	}); err != nil {
 		return fmt.Errorf("publish machine type: %w", err)
 	}
-	s.active = cfg
+	s.active, s.inForce = cfg, number
 	return nil
+}
+
+// put makes a document a resource.
+func (s *Store) put(ctx context.Context, id resource.ID, document []byte) error {
+	if err := upsert(ctx, s.State, configres.NewMachineConfig(id), func(res *configres.MachineConfig) {
+		res.TypedSpec().Document = document
+	}); err != nil {
+		return fmt.Errorf("publish configuration: %w", err)
+	}
+	return nil
+}
+
+// commit makes x the history, and what it says of the next boot a resource.
+func (s *Store) commit(ctx context.Context, x journal.Index) error {
+	if err := s.journal.Commit(x); err != nil {
+		return fmt.Errorf("store configuration: %w", err)
+	}
+	s.index = x
+	s.show(ctx)
+	return nil
+}
+
+// diagnosticID names what people should know of the stored configurations.
+const diagnosticID = "machine-configuration"
+
+// show publishes what the index says. The index is what counts: what can't be
+// shown is logged.
+func (s *Store) show(ctx context.Context) {
+	err := s.showProblem(ctx)
+	if e, ok := s.index.Find(s.index.Boot); ok {
+		document, readErr := s.journal.Document(e)
+		if readErr == nil {
+			readErr = s.put(ctx, configres.PersistentID, document)
+		}
+		err = errors.Join(err, readErr)
+	}
+	if err != nil {
+		s.Log.Warn("show the stored configuration", "err", err)
+	}
+}
+
+func (s *Store) showProblem(ctx context.Context) error {
+	if s.index.Problem == "" {
+		err := s.State.Destroy(ctx, runtime.NewDiagnostic(diagnosticID).Metadata())
+		if state.IsNotFoundError(err) {
+			return nil
+		}
+		return err
+	}
+	return upsert(ctx, s.State, runtime.NewDiagnostic(diagnosticID), func(res *runtime.Diagnostic) {
+		res.TypedSpec().Message = "a stored configuration was not usable; the last good one is in force"
+		res.TypedSpec().Details = []string{s.index.Problem}
+	})
+}
+
+// trouble tells everybody who may listen that a stored configuration is not usable.
+func (s *Store) trouble(text string) {
+	s.Log.Error("stored configuration", "err", text)
+	s.Notify(&machine.ConfigLoadErrorEvent{Error: text})
 }
 
 // Active is the configuration in force, nil when there is none.
@@ -238,7 +222,7 @@ func (s *Store) Active() *config.Config {
 
 // WaitConfigured blocks until there is a configuration.
 func (s *Store) WaitConfigured(ctx context.Context) error {
-	_, err := s.st.WatchFor(ctx, configres.NewMachineConfig(configres.ActiveID).Metadata(), state.WithEventTypes(state.Created, state.Updated))
+	_, err := s.State.WatchFor(ctx, configres.NewMachineConfig(configres.ActiveID).Metadata(), state.WithEventTypes(state.Created, state.Updated))
 	return err
 }
 
@@ -257,13 +241,4 @@ func upsert[R interface {
 		return nil
 	})
 	return err
-}
-
-// write replaces a file so that at any moment it is the old one or the new
-// one, whole, and the new one once write has returned.
-func write(path string, data []byte) error {
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return err
-	}
-	return atomicfile.Save(path, data, 0o600)
 }

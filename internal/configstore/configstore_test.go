@@ -2,132 +2,38 @@ package configstore
 
 import (
 	"context"
-	"io"
-	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/cosi-project/runtime/pkg/resource"
 	"github.com/cosi-project/runtime/pkg/safe"
-	"github.com/cosi-project/runtime/pkg/state"
+	"github.com/google/go-cmp/cmp"
 
 	"talos/api/machine"
-	"talos/config"
 	"talos/internal/resources/cluster"
 	configres "talos/internal/resources/config"
-	"talos/internal/store"
 )
 
-const (
-	modeReboot   = machine.ApplyConfigurationRequest_REBOOT
-	modeAuto     = machine.ApplyConfigurationRequest_AUTO
-	modeNoReboot = machine.ApplyConfigurationRequest_NO_REBOOT
-	modeStaged   = machine.ApplyConfigurationRequest_STAGED
-	modeTry      = machine.ApplyConfigurationRequest_TRY
-)
-
-// bench is a store over a folder, with the documents of one cluster.
-type bench struct {
-	*Store
-	dir     string
-	reboots int
-	base    []byte
-}
-
-func newBench(t *testing.T) *bench {
-	t.Helper()
-	st, err := store.New(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	b := &bench{dir: t.TempDir()}
-	b.Store = New(st, slog.New(slog.NewTextHandler(io.Discard, nil)), func(context.Context) error { b.reboots++; return nil })
-	b.file, b.seed = filepath.Join(b.dir, "state", "config.yaml"), filepath.Join(b.dir, "platform.yaml")
-	secrets, err := config.NewSecrets(time.Now)
-	if err != nil {
-		t.Fatal(err)
-	}
-	made, err := config.Generate(config.Input{ClusterName: "test", Endpoint: "https://10.5.0.1:6443", Secrets: secrets})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if b.base, err = made.ControlPlane.Bytes(); err != nil {
-		t.Fatal(err)
-	}
-	return b
-}
-
-// with is the document with a patch.
-func (b *bench) with(t *testing.T, patch string) []byte {
-	t.Helper()
-	p, err := config.LoadPatch([]byte(patch))
-	if err != nil {
-		t.Fatal(err)
-	}
-	doc, err := config.ApplyPatches(b.base, []config.Patch{p})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return doc
-}
-
-func (b *bench) apply(t *testing.T, doc []byte, mode machine.ApplyConfigurationRequest_Mode) Result {
-	t.Helper()
-	result, err := b.Apply(t.Context(), doc, mode, false, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return result
-}
-
-// published is the document that controllers see.
-func (b *bench) published(t *testing.T) string {
-	t.Helper()
-	res, err := safe.StateGetByID[*configres.MachineConfig](t.Context(), b.st, configres.ActiveID)
-	if state.IsNotFoundError(err) {
-		return ""
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(res.TypedSpec().Document)
-}
-
-func (b *bench) read(t *testing.T, path string) string {
-	t.Helper()
-	data, err := os.ReadFile(path)
-	if err != nil && !os.IsNotExist(err) {
-		t.Fatal(err)
-	}
-	return string(data)
-}
-
-func (b *bench) put(t *testing.T, path, content string) {
-	t.Helper()
-	if err := write(path, []byte(content)); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func TestLoad(t *testing.T) {
+func TestBootFinds(t *testing.T) {
 	for name, test := range map[string]struct {
-		file, previous, seed string // "good" is a document, "" no file
-		found, fails         bool
+		file, seed string // "good" is a document, "" no file
+		found      bool
+		trouble    string
 	}{
 		"nothing":                  {},
 		"from STATE":               {file: "good", found: true},
 		"from the platform":        {seed: "good", found: true},
 		"STATE before platform":    {file: "good", seed: "broken", found: true},
-		"the previous one":         {file: "broken", previous: "good", found: true, fails: true},
-		"nothing usable":           {file: "broken", previous: "broken", fails: true},
-		"broken from the platform": {seed: "broken", fails: true},
+		"platform for broken":      {file: "broken", seed: "good", found: true, trouble: "config.yaml"},
+		"nothing usable":           {file: "broken", seed: "broken", trouble: "platform.yaml"},
+		"broken from the platform": {seed: "broken", trouble: "platform.yaml"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := newBench(t)
-			for path, content := range map[string]string{b.file: test.file, b.file + previousSuffix: test.previous, b.seed: test.seed} {
+			for path, content := range map[string]string{b.File: test.file, b.Seed: test.seed} {
 				switch content {
 				case "good":
 					b.put(t, path, string(b.base))
@@ -135,65 +41,180 @@ func TestLoad(t *testing.T) {
 					b.put(t, path, "machine: {")
 				}
 			}
-			found, err := b.Load(t.Context())
-			if found != test.found || (err != nil) != test.fails {
-				t.Fatalf("Load = %v, %v; want %v, fails %v", found, err, test.found, test.fails)
+			if found := b.boot(t); found != test.found {
+				t.Fatalf("load = %v, want %v", found, test.found)
 			}
-			if !found {
+			if got := strings.Join(b.diagnostics(t), ""); !strings.Contains(got, test.trouble) || test.trouble == "" && got != "" {
+				t.Errorf("diagnostics = %q, want %q", got, test.trouble)
+			}
+			if (len(b.events) > 0) != (test.trouble != "") {
+				t.Errorf("events = %v", b.events)
+			}
+			if !found(b) {
 				if b.published(t) != "" {
 					t.Error("something is in force")
 				}
 				return
 			}
-			if b.published(t) != string(b.base) || b.read(t, b.file) != string(b.base) {
+			if b.published(t) != string(b.base) || b.persistent(t) != string(b.base) || b.read(t, b.File) != string(b.base) {
 				t.Error("the good document is not in force, or not on STATE")
 			}
-			kind, err := safe.StateGetByID[*configres.MachineType](t.Context(), b.st, configres.MachineTypeID)
+			kind, err := safe.StateGetByID[*configres.MachineType](t.Context(), b.State, configres.MachineTypeID)
 			if err != nil || kind.TypedSpec().Type != cluster.TypeControlPlane {
 				t.Errorf("machine type = %v, %v", kind, err)
+			}
+			if b.boot(t); b.published(t) != string(b.base) || len(b.History().Entries) != 1 {
+				t.Errorf("after another boot: history %v", b.History().Entries)
 			}
 		})
 	}
 }
 
-func TestApplyKeepsThePrevious(t *testing.T) {
-	b := newBench(t)
-	b.apply(t, b.base, modeAuto)
-	next := b.with(t, "machine: {network: {hostname: node-1}}")
-	result := b.apply(t, next, modeAuto)
-	if result.Mode != modeNoReboot || !strings.Contains(result.Diff, "+        hostname: node-1\n") {
-		t.Errorf("Apply = %v, diff:\n%s", result.Mode, result.Diff)
-	}
-	b.apply(t, next, modeAuto) // again: not the previous of itself
-	if b.published(t) != string(next) || b.read(t, b.file) != string(next) || b.read(t, b.file+previousSuffix) != string(b.base) {
-		t.Error("in force, stored and previous are not the new, the new and the old document")
-	}
-	info, err := os.Stat(b.file)
-	if err != nil || info.Mode().Perm() != 0o600 {
-		t.Errorf("mode = %v, %v; want 0600", info.Mode(), err)
+func found(b *bench) bool { return b.Active() != nil }
+
+// TestDamageIsSurvived: whatever one finds on STATE, the last good one is in
+// force and people are told.
+func TestDamageIsSurvived(t *testing.T) {
+	for name, test := range map[string]struct {
+		damage func(t *testing.T, b *bench)
+		want   string // host name in force
+		quiet  bool
+	}{
+		"the newest document cut off": {func(t *testing.T, b *bench) { b.put(t, filepath.Join(b.Dir, "3.yaml"), "machine: {") }, "two", false},
+		"the newest document gone":    {func(t *testing.T, b *bench) { remove(t, filepath.Join(b.Dir, "3.yaml")) }, "two", false},
+		"the index cut off":           {func(t *testing.T, b *bench) { b.put(t, filepath.Join(b.Dir, "index.json"), `{"format": 1, "la`) }, "three", false},
+		"the index of a later format": {func(t *testing.T, b *bench) { b.put(t, filepath.Join(b.Dir, "index.json"), `{"format": 9}`) }, "three", false},
+		"the index gone":              {func(t *testing.T, b *bench) { remove(t, filepath.Join(b.Dir, "index.json")) }, "three", true},
+		"the copy cut off":            {func(t *testing.T, b *bench) { b.put(t, b.File, "machine: {") }, "three", false},
+		"the copy gone":               {func(t *testing.T, b *bench) { remove(t, b.File) }, "three", true},
+		"the copy of yesterday":       {func(t *testing.T, b *bench) { b.put(t, b.File, string(b.named(t, "two"))) }, "three", true},
+		"a copy of somebody else's":   {func(t *testing.T, b *bench) { b.put(t, b.File, string(b.named(t, "other"))) }, "other", true},
+		"a half-written file beside":  {func(t *testing.T, b *bench) { b.put(t, filepath.Join(b.Dir, ".new-1"), "x") }, "three", true},
+		"the copy and the newest": {func(t *testing.T, b *bench) {
+			b.put(t, b.File, "")
+			remove(t, filepath.Join(b.Dir, "3.yaml"))
+		}, "two", false},
+		"everything but the first": {func(t *testing.T, b *bench) {
+			for _, name := range []string{"index.json", "2.yaml", "3.yaml"} {
+				b.put(t, filepath.Join(b.Dir, name), "x")
+			}
+			remove(t, b.File)
+		}, "", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := configured(t)
+			b.apply(t, Request{Document: b.named(t, "two"), Mode: modeAuto})
+			b.apply(t, Request{Document: b.named(t, "three"), Mode: modeAuto})
+			test.damage(t, b)
+			for range 2 { // the second boot finds what the first has repaired
+				if !b.boot(t) {
+					t.Fatal("nothing is in force")
+				}
+				got := ""
+				if n := b.Active().Machine.Network; n != nil {
+					got = n.Hostname
+				}
+				if got != test.want {
+					t.Errorf("host name in force = %q, want %q", got, test.want)
+				}
+				if told := len(b.diagnostics(t)) > 0; told == test.quiet {
+					t.Errorf("diagnostics = %q", b.diagnostics(t))
+				}
+				if b.read(t, b.File) != b.published(t) {
+					t.Error("the copy to boot with is not what is in force")
+				}
+			}
+			b.apply(t, Request{Document: b.named(t, "four"), Mode: modeAuto})
+			if got := b.diagnostics(t); got != nil {
+				t.Errorf("diagnostics after a good one = %q, want none", got)
+			}
+		})
 	}
 }
 
-func TestApplyRefused(t *testing.T) {
-	b := newBench(t)
-	b.apply(t, b.base, modeAuto)
+func remove(t *testing.T, path string) {
+	t.Helper()
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestHistoryIsKept(t *testing.T) {
+	b := configured(t)
+	next := b.named(t, "node-1")
+	result := b.apply(t, Request{Document: next, Mode: modeAuto, By: "alice"})
+	if result.Mode != modeNoReboot || result.Number != 2 || !strings.Contains(result.Diff, "+        hostname: node-1\n") {
+		t.Errorf("Apply = %+v", result)
+	}
+	if again := b.apply(t, Request{Document: next, Mode: modeAuto, By: "bob"}); again.Number != 2 {
+		t.Errorf("the same again has number %d, want 2", again.Number)
+	}
+	if b.published(t) != string(next) || b.persistent(t) != string(next) || b.read(t, b.File) != string(next) {
+		t.Error("the new one is not in force, or not on STATE")
+	}
+	h := b.History()
+	if h.Active != 2 || h.Stored != 2 || len(h.Entries) != 2 {
+		t.Fatalf("History = %+v", h)
+	}
+	e := h.Entries[0]
+	if e.By != "alice" || e.Mode != "auto" || e.State != StateActive || !slices.Equal(e.Changed, []string{"machine.network.hostname"}) || time.Since(e.Time) > time.Minute {
+		t.Errorf("the newest = %+v", e)
+	}
+	if number, doc, err := b.Document(1); err != nil || number != 1 || string(doc) != string(b.base) {
+		t.Errorf("Document(1) = %d, %v", number, err)
+	}
+	if _, _, err := b.Document(9); err == nil {
+		t.Error("Document(9) = nil, want an error")
+	}
+	for _, path := range []string{b.File, filepath.Join(b.Dir, "2.yaml"), filepath.Join(b.Dir, "index.json")} {
+		if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("mode of %s = %v, %v; want 0600", path, info.Mode(), err)
+		}
+	}
+}
+
+func TestRefused(t *testing.T) {
+	const noWay = "there is no configuration to go back to"
 	for name, test := range map[string]struct {
-		doc  []byte
-		mode machine.ApplyConfigurationRequest_Mode
-		want string
+		request func(t *testing.T, b *bench) Request
+		fresh   bool // without a configuration before
+		kind    error
+		want    string
 	}{
-		"broken":             {[]byte("machine: {typ: worker}"), modeAuto, "configuration:1:11: machine.typ: got an unknown key, want perhaps type"},
-		"another type":       {b.with(t, workerPatch), modeAuto, "a node keeps its type until it is reset"},
-		"no-reboot for file": {b.with(t, "machine: {files: [{path: /var/x, content: a}]}"), modeNoReboot, "need a reboot to take effect: machine.files[].content, machine.files[].path"},
-		"try for file":       {b.with(t, "machine: {files: [{path: /var/x, content: a}]}"), modeTry, "need a reboot"},
+		"broken": {func(*testing.T, *bench) Request {
+			return Request{Document: []byte("machine: {typ: worker}"), Mode: modeAuto}
+		}, false, ErrInvalid, "configuration:1:11: machine.typ: got an unknown key, want perhaps type"},
+		"another type": {func(t *testing.T, b *bench) Request {
+			return Request{Document: b.with(t, workerPatch), Mode: modeAuto}
+		}, false, ErrInvalid, "a node keeps its type until it is reset"},
+		"no-reboot for a file": {func(t *testing.T, b *bench) Request {
+			return Request{Document: b.filed(t, "a"), Mode: modeNoReboot}
+		}, false, ErrInvalid, "need a reboot to take effect: machine.files[].content, machine.files[].path"},
+		"try for a file": {func(t *testing.T, b *bench) Request {
+			return Request{Document: b.filed(t, "a"), Mode: modeTry}
+		}, false, ErrInvalid, "mode try: these keys need a reboot"},
+		"try as the first": {func(_ *testing.T, b *bench) Request {
+			return Request{Document: b.base, Mode: modeTry}
+		}, true, ErrInvalid, noWay},
+		"to confirm as the first": {func(_ *testing.T, b *bench) Request {
+			return Request{Document: b.base, Mode: modeAuto, Confirm: time.Minute}
+		}, true, ErrInvalid, noWay},
+		"a week to confirm": {func(t *testing.T, b *bench) Request {
+			return Request{Document: b.named(t, "a"), Mode: modeAuto, Confirm: 7 * 24 * time.Hour}
+		}, false, ErrInvalid, "got 168h0m0s, want 1s to 24h0m0s"},
+		"made from another": {func(t *testing.T, b *bench) Request {
+			return Request{Document: b.named(t, "a"), Mode: modeAuto, Base: 7}
+		}, false, ErrChanged, "made from number 7, but by now number 1 is there"},
 	} {
-		_, err := b.Apply(t.Context(), test.doc, test.mode, false, 0)
-		if err == nil || !strings.Contains(err.Error(), test.want) {
-			t.Errorf("%s: Apply = %v, want %q", name, err, test.want)
-		}
-		if b.published(t) != string(b.base) || b.read(t, b.file) != string(b.base) || b.read(t, b.file+previousSuffix) != "" {
-			t.Errorf("%s: something has changed", name)
-		}
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t)
+			if b.boot(t); !test.fresh {
+				b.apply(t, Request{Document: b.base, Mode: modeAuto})
+			}
+			if err := b.refused(t, test.request(t, b), test.kind); !strings.Contains(err.Error(), test.want) {
+				t.Errorf("Apply = %v, want %q", err, test.want)
+			}
+		})
 	}
 }
 
@@ -204,81 +225,134 @@ cluster: {ca: {key: {$patch: delete}}}
 `
 
 func TestModes(t *testing.T) {
-	const live, boots = "machine: {network: {hostname: a}}", "machine: {files: [{path: /var/x, content: a}]}"
 	for name, test := range map[string]struct {
-		patch         string
+		boots         bool // the change needs a reboot
 		mode          machine.ApplyConfigurationRequest_Mode
 		dry           bool
 		want          machine.ApplyConfigurationRequest_Mode
 		stored, inUse bool
 		reboots       int
+		states        []string
 	}{
-		"auto, live":        {live, modeAuto, false, modeNoReboot, true, true, 0},
-		"auto, needs boot":  {boots, modeAuto, false, modeReboot, true, false, 1},
-		"reboot":            {live, modeReboot, false, modeReboot, true, false, 1},
-		"staged":            {live, modeStaged, false, modeStaged, true, false, 0},
-		"no-reboot":         {live, modeNoReboot, false, modeNoReboot, true, true, 0},
-		"try":               {live, modeTry, false, modeTry, false, true, 0},
-		"dry run":           {live, modeAuto, true, modeNoReboot, false, false, 0},
-		"dry run of reboot": {boots, modeAuto, true, modeReboot, false, false, 0},
+		"auto, live":        {false, modeAuto, false, modeNoReboot, true, true, 0, []string{"confirmed", "active"}},
+		"auto, needs boot":  {true, modeAuto, false, modeReboot, true, false, 1, []string{"active", "staged"}},
+		"reboot":            {false, modeReboot, false, modeReboot, true, false, 1, []string{"active", "staged"}},
+		"staged":            {false, modeStaged, false, modeStaged, true, false, 0, []string{"active", "staged"}},
+		"no-reboot":         {false, modeNoReboot, false, modeNoReboot, true, true, 0, []string{"confirmed", "active"}},
+		"try":               {false, modeTry, false, modeTry, false, true, 0, []string{"confirmed", "trying"}},
+		"dry run":           {false, modeAuto, true, modeNoReboot, false, false, 0, []string{"active"}},
+		"dry run of reboot": {true, modeAuto, true, modeReboot, false, false, 0, []string{"active"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			b := newBench(t)
-			b.apply(t, b.base, modeAuto)
-			doc := b.with(t, test.patch)
-			result, err := b.Apply(t.Context(), doc, test.mode, test.dry, 0)
-			if err != nil {
-				t.Fatal(err)
+			b := configured(t)
+			doc := b.named(t, "a")
+			if test.boots {
+				doc = b.filed(t, "a")
 			}
-			stored, inUse := b.read(t, b.file) == string(doc), b.published(t) == string(doc)
+			result := b.apply(t, Request{Document: doc, Mode: test.mode, DryRun: test.dry})
+			stored, inUse := b.read(t, b.File) == string(doc), b.published(t) == string(doc)
 			if result.Mode != test.want || result.Diff == "" || stored != test.stored || inUse != test.inUse || b.reboots != test.reboots {
 				t.Errorf("Apply = %v, stored %v, in use %v, %d reboots; want %v, %v, %v, %d",
 					result.Mode, stored, inUse, b.reboots, test.want, test.stored, test.inUse, test.reboots)
+			}
+			if (b.persistent(t) == string(doc)) != test.stored {
+				t.Error("the persistent configuration is not what is stored")
+			}
+			if diff := cmp.Diff(test.states, b.states()); diff != "" {
+				t.Errorf("states (-want +got):\n%s", diff)
 			}
 		})
 	}
 }
 
-func TestTryGoesBack(t *testing.T) {
-	b := newBench(t)
-	if _, err := b.Apply(t.Context(), b.base, modeTry, false, 0); err == nil {
-		t.Error("try without a configuration to go back to = nil, want an error")
+// TestStagedIsReplaced: a staged configuration is what the next one is made
+// from; one that does not know it replaces it, and says so.
+func TestStagedIsReplaced(t *testing.T) {
+	b := configured(t)
+	b.apply(t, Request{Document: b.named(t, "staged"), Mode: modeStaged, By: "alice"})
+	if number, _, _ := b.Document(0); number != 2 {
+		t.Errorf("the document to change is number %d, want the staged 2", number)
 	}
-	b.apply(t, b.base, modeAuto)
-	doc := b.with(t, "machine: {network: {hostname: tried}}")
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-	defer cancel()
-	if _, err := b.Apply(ctx, doc, modeTry, false, 50*time.Millisecond); err != nil {
-		t.Fatal(err)
+	b.refused(t, Request{Document: b.named(t, "other"), Mode: modeAuto, Base: 1}, ErrChanged)
+	result := b.apply(t, Request{Document: b.named(t, "other"), Mode: modeAuto, Base: 2})
+	if len(result.Warnings) != 1 || !strings.Contains(result.Warnings[0], "configuration 2 (applied by alice at") {
+		t.Errorf("warnings = %q, want one of the staged configuration", result.Warnings)
 	}
-	_, err := b.st.WatchFor(ctx, configres.NewMachineConfig(configres.ActiveID).Metadata(), state.WithCondition(func(res resource.Resource) (bool, error) {
-		mc, ok := res.(*configres.MachineConfig)
-		return ok && string(mc.TypedSpec().Document) == string(b.base), nil
-	}))
-	if err != nil {
-		t.Fatalf("the stored configuration did not come back: %v", err)
+	if diff := cmp.Diff([]string{"confirmed", "discarded", "active"}, b.states()); diff != "" {
+		t.Errorf("states (-want +got):\n%s", diff)
 	}
 }
 
-func TestTryIsConfirmed(t *testing.T) {
+// TestStagedThenAtOnce: what is staged may be put in force at once.
+func TestStagedThenAtOnce(t *testing.T) {
+	b := configured(t)
+	doc := b.named(t, "staged")
+	b.apply(t, Request{Document: doc, Mode: modeStaged})
+	if result := b.apply(t, Request{Document: doc, Mode: modeAuto}); result.Number != 2 || b.published(t) != string(doc) {
+		t.Errorf("Apply = %+v, states %v", result, b.states())
+	}
+}
+
+func TestStagedComesInForce(t *testing.T) {
+	b := configured(t)
+	doc := b.filed(t, "a")
+	b.apply(t, Request{Document: doc, Mode: modeStaged})
+	b.boot(t)
+	if b.published(t) != string(doc) || !slices.Equal(b.states(), []string{"confirmed", "active"}) {
+		t.Errorf("states = %v", b.states())
+	}
+}
+
+func TestHistoryIsBounded(t *testing.T) {
+	b := configured(t)
+	for i := range 30 {
+		b.apply(t, Request{Document: b.named(t, "n"+string(rune('a'+i%26))+string(rune('a'+i/26))), Mode: modeAuto})
+	}
+	h := b.History()
+	if len(h.Entries) != 20 || h.Entries[0].Number != 31 || h.Entries[19].Number != 12 {
+		t.Fatalf("%d entries, %d to %d", len(h.Entries), h.Entries[19].Number, h.Entries[0].Number)
+	}
+	files, err := os.ReadDir(b.Dir)
+	if err != nil || len(files) != 21 { // and the index
+		t.Errorf("%d files, %v; want 21", len(files), err)
+	}
+}
+
+// TestLastGoodIsKept: however many are taken back, the one before stays.
+func TestLastGoodIsKept(t *testing.T) {
+	b := configured(t)
+	b.apply(t, Request{Document: b.named(t, "good"), Mode: modeAuto})
+	for i := range 30 {
+		b.apply(t, Request{Document: b.named(t, "n"+string(rune('a'+i%26))+string(rune('a'+i/26))), Mode: modeTry})
+	}
+	h := b.History()
+	for _, number := range []uint64{1, 2} {
+		if !slices.ContainsFunc(h.Entries, func(e Entry) bool { return e.Number == number }) {
+			t.Errorf("number %d is gone", number)
+		}
+	}
+	if len(h.Entries) > 20 {
+		t.Errorf("%d entries, want 20 at most", len(h.Entries))
+	}
+}
+
+func TestNothingBeforeTheBoot(t *testing.T) {
 	b := newBench(t)
-	b.apply(t, b.base, modeAuto)
-	doc := b.with(t, "machine: {network: {hostname: tried}}")
-	b.apply(t, doc, modeTry)
-	b.apply(t, doc, modeAuto)
-	if b.revert != nil || b.read(t, b.file) != string(doc) {
-		t.Error("a confirmed configuration is not stored, or will be taken back")
+	b.refused(t, Request{Document: b.base, Mode: modeAuto}, ErrStarting)
+	if _, err := b.Confirm(t.Context(), 0); err == nil {
+		t.Error("Confirm = nil, want an error")
 	}
 }
 
 func TestWaitConfigured(t *testing.T) {
 	b := newBench(t)
+	b.boot(t)
 	short, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 	defer cancel()
 	if err := b.WaitConfigured(short); err == nil {
 		t.Error("WaitConfigured without a configuration = nil, want an error")
 	}
-	b.apply(t, b.base, modeAuto)
+	b.apply(t, Request{Document: b.base, Mode: modeAuto})
 	if err := b.WaitConfigured(t.Context()); err != nil {
 		t.Errorf("WaitConfigured = %v, want nil", err)
 	}

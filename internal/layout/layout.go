@@ -16,7 +16,8 @@ const (
 
 	PodResolvConf = EtcDir + "/pod-resolv.conf" // what pods without the cluster's DNS get
 
-	ConfigFile         = StateDir + "/config.yaml"
+	ConfigFile         = StateDir + "/config.yaml" // what the node boots with
+	ConfigHistoryDir   = StateDir + "/config"      // that and the ones before it
 	PlatformConfigFile = PlatformDir + "/config.yaml"
 	PowerFile          = MetaDir + "/power"         // "reboot" or "poweroff": what the node asked of the supervisor
 	WipeFile           = MetaDir + "/wipe"          // labels of what a reset has begun to empty

@@ -4,7 +4,6 @@ import (
 	"archive/tar"
 	"bytes"
 	"compress/gzip"
-	"context"
 	"errors"
 	"time"
 
@@ -16,24 +15,8 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	"talos/api/common"
-	"talos/api/machine"
 	"talos/internal/resources/secrets"
 )
-
-// ApplyConfiguration checks a configuration and makes it the node's.
-func (s *Server) ApplyConfiguration(ctx context.Context, req *machine.ApplyConfigurationRequest) (*machine.ApplyConfigurationResponse, error) {
-	result, err := s.Config.Apply(ctx, req.GetData(), req.GetMode(), req.GetDryRun(), req.GetTryModeTimeout().AsDuration())
-	if err != nil {
-		return nil, status.Error(codes.InvalidArgument, err.Error())
-	}
-	details := result.Details
-	if req.GetDryRun() {
-		details = result.Details + "\n" + result.Diff
-	}
-	return &machine.ApplyConfigurationResponse{Messages: []*machine.ApplyConfiguration{{
-		Warnings: result.Warnings, Mode: result.Mode, ModeDetails: details,
-	}}}, nil
-}
 
 // Kubeconfig streams a gzipped tar with the administrator's kubeconfig.
 func (s *Server) Kubeconfig(_ *emptypb.Empty, stream grpc.ServerStreamingServer[common.Data]) error {

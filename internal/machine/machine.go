@@ -19,6 +19,7 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	"talos/api/cluster"
+	"talos/api/configuration"
 	"talos/api/inspect"
 	"talos/api/machine"
 	"talos/api/roster"
@@ -98,6 +99,7 @@ func (s *Server) Register(srv *grpc.Server) {
 	inspect.RegisterInspectServiceServer(srv, s)
 	roster.RegisterRosterServiceServer(srv, s)
 	storage.RegisterStorageServiceServer(srv, storageServer{})
+	configuration.RegisterConfigurationServiceServer(srv, configurationServer{store: s.Config})
 }
 
 // storageServer answers for disks: in container mode a node has none.

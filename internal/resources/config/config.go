@@ -28,6 +28,10 @@ const MachineConfigType = resource.Type("MachineConfigs.config.talos.dev")
 // ActiveID is the id of the configuration that is in force.
 const ActiveID = resource.ID("v1alpha1")
 
+// PersistentID is the id of the configuration that the node boots with: another
+// one while one is staged or tried.
+const PersistentID = resource.ID("persistent")
+
 // MachineConfig carries the YAML that the machine runs by.
 type MachineConfig = typed.Resource[MachineConfigSpec, machineConfigDefinition]
 
