@@ -61,7 +61,7 @@ func Check(cfg, before *config.Config, m Machine) []Finding {
 		old := check(before, before, m)
 		found = slices.DeleteFunc(found, func(f Finding) bool { return slices.Contains(old, f) })
 	}
-	slices.SortStableFunc(found, func(a, b Finding) int { return strings.Compare(a.Key, b.Key) })
+	slices.SortStableFunc(found, func(a, b Finding) int { return strings.Compare(a.String(), b.String()) })
 	return slices.Compact(found)
 }
 
