@@ -9,6 +9,7 @@
 package fit
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 	"strings"
@@ -61,7 +62,7 @@ func Check(cfg, before *config.Config, m Machine) []Finding {
 		old := check(before, before, m)
 		found = slices.DeleteFunc(found, func(f Finding) bool { return slices.Contains(old, f) })
 	}
-	slices.SortStableFunc(found, func(a, b Finding) int { return strings.Compare(a.String(), b.String()) })
+	slices.SortStableFunc(found, func(a, b Finding) int { return cmp.Or(strings.Compare(a.Key, b.Key), strings.Compare(a.Text, b.Text)) })
 	return slices.Compact(found)
 }
 
