@@ -82,8 +82,9 @@ type Member struct {
 	pkiDir  string
 	changed chan struct{} // capacity 1: something that Wait looks at changed
 
-	// run runs a container to its end.
-	run func(context.Context, service.ContainerSpec, io.Writer) error
+	// fetch makes an image be there; run runs a container to its end.
+	fetch func(ctx context.Context, image string) error
+	run   func(context.Context, service.ContainerSpec, io.Writer) error
 
 	acting     sync.Mutex // guards the two below; held while files of the member change
 	recovering bool       // a snapshot is restored: nothing may start
@@ -101,7 +102,7 @@ type Member struct {
 // it leaves.
 func New(st state.State, log *slog.Logger, services Services) *Member {
 	return &Member{
-		st: st, log: log.With("component", "etcd"), services: services, local: "127.0.0.1", uid: layout.EtcdUID, run: runContainer,
+		st: st, log: log.With("component", "etcd"), services: services, local: "127.0.0.1", uid: layout.EtcdUID, fetch: fetchImage, run: runContainer,
 		dataDir: layout.EtcdDataDir, marker: layout.EtcdDataDir + ".bootstrap", pkiDir: filepath.Join(layout.SecretsDir, "etcd"),
 		changed: make(chan struct{}, 1),
 	}

@@ -54,25 +54,11 @@ func (m *Member) decide(ctx context.Context, spec *etcd.EtcdSpecSpec) error {
 	m.starting = false
 	m.acting.Unlock()
 	for pause := firstLook; ; {
-		f, err := m.look(ctx, spec)
-		if err != nil {
+		ready, reason, err := m.advance(ctx, spec)
+		if ready || err != nil {
 			return err
 		}
-		d := next(f)
-		if d.do != wait {
-			m.log.Info("etcd's start", "do", d.do, "member", fmt.Sprintf("%016x", d.id), "why", d.why)
-		}
-		ready, err := m.act(ctx, f, d)
-		if ready || errors.Is(err, errDisk) {
-			return err
-		}
-		reason := d.why
-		switch {
-		case errors.Is(err, errRecovering):
-			reason = "for " + err.Error()
-		case err != nil:
-			reason = "for the next try: " + err.Error()
-		case d.do != wait: // that was a step: look at what came of it
+		if reason == "" { // that was a step: look at what came of it
 			pause = firstLook
 			continue
 		}
@@ -86,6 +72,36 @@ func (m *Member) decide(ctx context.Context, spec *etcd.EtcdSpecSpec) error {
 			pause = min(pause*3/2, lastLook)
 		}
 	}
+}
+
+// advance takes one step, or says what is waited for. The error is of this node.
+func (m *Member) advance(ctx context.Context, spec *etcd.EtcdSpecSpec) (ready bool, reason string, err error) {
+	f, err := m.look(ctx, spec)
+	if err != nil {
+		return false, "", err
+	}
+	d := next(f)
+	if d.do == wait {
+		return false, d.why, nil
+	}
+	m.log.Info("etcd's start", "do", d.do, "member", fmt.Sprintf("%016x", d.id), "why", d.why)
+	if d.do == add || d.do == remove {
+		// Others wait while this one is on the way in: not for the download.
+		service.SetReason(ctx, "for image "+spec.Image)
+		err = m.fetch(ctx, spec.Image)
+	}
+	if err == nil {
+		ready, err = m.act(ctx, f, d)
+	}
+	switch {
+	case errors.Is(err, errDisk):
+		return false, "", err
+	case errors.Is(err, errRecovering):
+		return false, "for " + err.Error(), nil
+	case err != nil:
+		return false, "for the next try: " + err.Error(), nil
+	}
+	return ready, "", nil
 }
 
 // errRecovering keeps a member from starting while its data is made.

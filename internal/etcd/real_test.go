@@ -110,6 +110,7 @@ func (n *realNode) boot(known ...*realNode) {
 	n.st = st
 	n.services = service.New(log, st, logs.New(filepath.Join(n.disk, "log")))
 	n.m = New(st, log, n.services)
+	n.m.run, n.m.fetch = n.runTool, func(context.Context, string) error { return nil }
 	n.m.local, n.m.uid = n.address.String(), os.Getuid()
 	n.m.dataDir, n.m.pkiDir = filepath.Join(n.disk, "etcd"), filepath.Join(n.disk, "pki")
 	n.m.marker = n.m.dataDir + ".bootstrap"

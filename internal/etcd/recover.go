@@ -15,7 +15,9 @@ import (
 	"github.com/cosi-project/runtime/pkg/safe"
 	"github.com/opencontainers/runtime-spec/specs-go"
 
+	"talos/internal/containers"
 	"talos/internal/etcd/backup"
+	"talos/internal/layout"
 	"talos/internal/loop"
 	"talos/internal/resources/etcd"
 	"talos/internal/service"
@@ -194,4 +196,19 @@ func lastLine(text string) string {
 func runContainer(ctx context.Context, spec service.ContainerSpec, out io.Writer) error {
 	once := service.Container{Instance: service.CRI, Spec: func(context.Context) (service.ContainerSpec, error) { return spec, nil }}
 	return once.Run(ctx, out, func(int) {})
+}
+
+// fetchImage makes an image be there.
+func fetchImage(ctx context.Context, ref string) error {
+	conn, err := containers.Connect(containers.CRI)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	ctx = containers.Namespaced(ctx, layout.SystemNamespace)
+	if _, err := conn.GetImage(ctx, ref); err == nil {
+		return nil
+	}
+	_, err = containers.Pull(ctx, conn, ref)
+	return err
 }

@@ -73,7 +73,6 @@ func TestRecovery(t *testing.T) {
 	}
 	for _, n := range w.nodes {
 		n.boot(w.nodes...)
-		n.m.run = n.runTool
 		n.waitsFor("bootstrap: run")
 	}
 
