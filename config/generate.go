@@ -115,7 +115,7 @@ func (in Input) machine(kind string) *Machine {
 		Network: &Network{},
 		Features: &Features{
 			RBAC: &yes, StableHostname: &yes, ApidCheckExtKeyUsage: &yes, DiskQuotaSupport: &yes,
-			NodeAddressSortAlgorithm: "v2",
+			HostDNS: &HostDNS{Enabled: &yes, ForwardKubeDNSToHost: &yes}, NodeAddressSortAlgorithm: "v2",
 		},
 	}
 	if kind == TypeWorker {

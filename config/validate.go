@@ -70,7 +70,8 @@ func (d *decoder) machine(m *Machine) {
 		d.require(fmt.Sprintf("machine.logging.destinations[%d].endpoint", i), l.Endpoint != "", "a URL such as tcp://10.5.0.9:5044")
 	}
 	if access := Of(Of(m.Features).KubernetesTalosAPIAccess); Of(access.Enabled) && m.Type == TypeWorker {
-		d.wrong("machine.features.kubernetesTalosAPIAccess.enabled", "true on a worker", "it on control plane nodes only, which issue the certificates")
+		const k = "machine.features.kubernetesTalosAPIAccess.enabled"
+		d.warnings = append(d.warnings, Warning{Position: d.position(d.node(k)), Key: k, Text: "has no effect on a worker: control plane nodes issue the certificates"})
 	}
 	d.kubelet(m.Kubelet)
 	d.registries(m.Registries)

@@ -3,6 +3,9 @@
 package e2e
 
 import (
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/base64"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -12,9 +15,18 @@ import (
 	"time"
 )
 
-// second is the patch of TestSecondCluster: no pod network, and a file.
+// secondNetwork is that of TestSecondCluster, whose node has its address from
+// the configuration.
+const secondNetwork = "10.191.77"
+
+// second is the patch of TestSecondCluster: an address without DHCP, no pod
+// network, and a file.
 const second = `
 machine:
+  network:
+    nameservers: [` + secondNetwork + `.1]
+    interfaces:
+    - {interface: eth0, addresses: [` + secondNetwork + `.2/24], routes: [{network: 0.0.0.0/0, gateway: ` + secondNetwork + `.1}]}
   files:
   - {path: /var/lib/e2e/written, permissions: 0o640, op: create, content: "by the configuration"}
 cluster:
@@ -27,7 +39,7 @@ cluster:
 // network, gives it one of its own, and turns it off and on.
 func TestSecondCluster(t *testing.T) {
 	node := nodeInit(t)
-	e := secondCluster(t, "second", "--wait=false", "--cpus", "1.5", "--memory", "3GiB", "--config-patch", second)
+	e := secondCluster(t, "second", "--cidr", secondNetwork+".0/24", "--wait=false", "--cpus", "1.5", "--memory", "3GiB", "--config-patch", second)
 	// Who does not wait for the cluster gets it all the same.
 	eventually(t, 2*minute, "Kubernetes answers and has the inline manifest", func() error { return e.works("kubectl", "get", "namespace", "early") })
 	t.Run("without pod network", func(t *testing.T) { withoutNetwork(t, e) })
@@ -36,6 +48,8 @@ func TestSecondCluster(t *testing.T) {
 			t.Errorf("machine.files wrote %q", got)
 		}
 	})
+	t.Run("static address", func(t *testing.T) { staticAddress(t, e) })
+	t.Run("apart from the first", func(t *testing.T) { apart(t, e) })
 	t.Run("limits", func(t *testing.T) { limits(t, e) })
 	t.Run("custom pod network", func(t *testing.T) { customNetwork(t, e) })
 	t.Run("create again", func(t *testing.T) {
@@ -85,6 +99,56 @@ func withoutNetwork(t *testing.T, e env) {
 	}
 	if out := e.must(t, "", "kubectl", "get", "daemonsets", "-n", "kube-system", "-o", "name"); strings.Contains(out, "flannel") {
 		t.Errorf("flannel was installed with none asked for: %s", out)
+	}
+}
+
+// staticAddress: the node has what the configuration says, and asks nobody.
+func staticAddress(t *testing.T, e env) {
+	for what, want := range map[string]string{"addressspecs": "eth0/" + secondNetwork + ".2/24", "routes": secondNetwork + ".1", "dnsupstreams": secondNetwork + ".1:53"} {
+		if err := contains(e.must(t, "", "talosctl", "get", what), want); err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	if out := e.must(t, "", "talosctl", "get", "operatorspecs"); strings.Contains(out, "dhcp4") {
+		t.Errorf("DHCP is spoken:\n%s", out)
+	}
+}
+
+// apart: a node reaches its own cluster's API server at its gateway, and at the
+// other cluster's gateway nobody.
+func apart(t *testing.T, other env) {
+	var file struct {
+		Clusters []struct {
+			Cluster struct {
+				CA string `yaml:"certificate-authority-data"`
+			}
+		}
+	}
+	readYAML(t, cluster.kubeconfig, &file)
+	data, err := base64.StdEncoding.DecodeString(file.Clusters[0].Cluster.CA)
+	if err != nil {
+		t.Fatal(err)
+	}
+	own := x509.NewCertPool()
+	own.AppendCertsFromPEM(data)
+	for range 20 { // a wrong one now and then would be wrong
+		conn, err := dialInNode(t, "tcp", gateway(t, cluster)+":6443")
+		if err != nil {
+			t.Fatalf("own gateway: %v", err)
+		}
+		client := tls.Client(conn, &tls.Config{RootCAs: own, ServerName: gateway(t, cluster), MinVersion: tls.VersionTLS13})
+		if err := client.Handshake(); err != nil {
+			t.Errorf("own gateway: %v, want the own API server", err)
+		}
+		client.Close()
+	}
+	for _, port := range []string{"6443", "50000"} {
+		for _, host := range []string{gateway(t, other), secondNetwork + ".2"} {
+			if conn, err := dialInNode(t, "tcp", host+":"+port); err == nil {
+				conn.Close()
+				t.Errorf("%s:%s of the other cluster answers", host, port)
+			}
+		}
 	}
 }
 

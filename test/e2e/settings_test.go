@@ -99,7 +99,7 @@ func TestSettingsTakeEffect(t *testing.T) {
 		{"certSANs", func() error { return servesFor(node, "extra.example", "192.0.2.77", node) }},
 		{"env", func() error { return hasVariable(t, "E2E_VARIABLE=is-set") }},
 		{"extraHostEntries", func() error { return contains(talosctl(t, "read", "/etc/hosts"), "extra-host.example") }},
-		{"nameservers", func() error { return contains(talosctl(t, "read", "/etc/resolv.conf"), "nameserver 192.0.2.53") }},
+		{"nameservers", func() error { return contains(talosctl(t, "get", "dnsupstreams"), "192.0.2.53:53") }},
 		{"searchDomains", func() error { return contains(talosctl(t, "read", "/etc/resolv.conf"), "search.example") }},
 		{"pods", func() error { return running(t, "mine-"+cluster.name+"-controlplane-1") }},
 		{"logging over UDP", func() error { return sent(udp, "by-udp") }},

@@ -22,9 +22,9 @@ type HostDNSConfig = typed.Resource[HostDNSConfigSpec, hostDNSConfigDefinition]
 type HostDNSConfigSpec struct {
 	Enabled                 bool             `yaml:"enabled" protobuf:"1"`
 	ListenAddresses         []netip.AddrPort `yaml:"listenAddresses,omitempty" protobuf:"2"`
-	ServiceHostDNSAddress   netip.Addr       `yaml:"serviceHostDNSAddress,omitempty" protobuf:"3"`
+	ServiceHostDNSAddress   netip.Addr       `yaml:"serviceHostDNSAddress" protobuf:"3"`
 	ResolveMemberNames      bool             `yaml:"resolveMemberNames" protobuf:"4"`
-	ServiceHostDNSAddressV6 netip.Addr       `yaml:"serviceHostDNSAddressV6,omitempty" protobuf:"5"`
+	ServiceHostDNSAddressV6 netip.Addr       `yaml:"serviceHostDNSAddressV6" protobuf:"5"`
 }
 
 // DeepCopy returns a copy that shares nothing with s.
