@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"unicode/utf8"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
@@ -54,6 +55,9 @@ func parseDestination(md metadata.MD, method authz.Method, forwarded bool) (dest
 	for _, name := range append(one, many...) {
 		if name == "" || len(name) > maxName {
 			return destination{}, status.Errorf(codes.InvalidArgument, "a target's name has %d bytes, it takes 1 to %d", len(name), maxName)
+		}
+		if !utf8.ValidString(name) { // it would spoil the answer
+			return destination{}, status.Errorf(codes.InvalidArgument, "a target's name is no text: %q", name)
 		}
 	}
 	if len(many) == 0 {

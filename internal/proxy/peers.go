@@ -37,7 +37,6 @@ const (
 	// and a caller who reads slowly may fill every one.
 	peerWindow     = 128 << 10
 	peerConnWindow = 256 << 10
-	peerBuffer     = 4 << 10 // for reading and writing, each
 )
 
 // Dialer opens a connection to a node and proves that it is the one of that
@@ -306,7 +305,8 @@ func (p *Peers) open(ctx context.Context, n peer) (*grpc.ClientConn, error) {
 		grpc.WithDefaultCallOptions(
 			grpc.ForceCodecV2(codec{}), grpc.MaxCallRecvMsgSize(MaxMessage), grpc.MaxCallSendMsgSize(MaxMessage)),
 		grpc.WithInitialWindowSize(peerWindow), grpc.WithInitialConnWindowSize(peerConnWindow),
-		grpc.WithReadBufferSize(peerBuffer), grpc.WithWriteBufferSize(peerBuffer), grpc.WithSharedWriteBuffer(true),
+		// TLS has a buffer for reading; that for writing is there while it is used.
+		grpc.WithReadBufferSize(0), grpc.WithSharedWriteBuffer(true),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 3 * time.Second}),
 		grpc.WithConnectParams(grpc.ConnectParams{MinConnectTimeout: connectTimeout}),
 		grpc.WithIdleTimeout(0), grpc.WithDisableServiceConfig(), grpc.WithDisableRetry(), grpc.WithNoProxy(),

@@ -5,12 +5,15 @@ import (
 	"io"
 	"net"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/testing/protocmp"
@@ -95,6 +98,51 @@ func FuzzStampList(f *testing.F) {
 		}
 		if diff := cmp.Diff(&before, &after, protocmp.Transform()); diff != "" {
 			t.Errorf("(-want +got):\n%s", diff)
+		}
+	})
+}
+
+// FuzzMerge holds that what several nodes answered, and the error of one that
+// did not, come out as one list: each node's items in order under its name, and
+// nothing that one node sends shows under another's.
+func FuzzMerge(f *testing.F) {
+	f.Add([]byte{}, []byte{}, "gone")
+	f.Add([]byte{0x0a, 0x02, 0x12, 0x00}, []byte{0x0a, 0x00, 0x0a, 0x00}, "connection refused")
+	f.Add([]byte{0x0a, 0x05, 0x0a, 0x03, 0x0a, 0x01, 'b'}, []byte{0x0a, 0x04, 0x0a, 0x02, 0x12, 0x00}, "")
+	f.Fuzz(func(t *testing.T, a, b []byte, failure string) {
+		answers := [][]byte{a, b}
+		names := []string{"node-a", "node-b"}
+		var all mem.BufferSlice
+		var want []string
+		for i, data := range answers {
+			stamped, err := StampList(data, names[i])
+			if err != nil {
+				continue // one that sends no list has an error item
+			}
+			var list machine.VersionResponse
+			if proto.Unmarshal(data, &list) != nil {
+				return // a list in form, of things that are no answers: its own node's affair
+			}
+			all = append(all, mem.SliceBuffer(stamped))
+			for range max(len(list.GetMessages()), 1) {
+				want = append(want, names[i])
+			}
+		}
+		all = append(all, failed("node-c", status.Error(codes.Unavailable, failure)))
+		var merged machine.VersionResponse
+		if err := proto.Unmarshal(all.Materialize(), &merged); err != nil {
+			t.Fatalf("decode the merged list: %v", err)
+		}
+		var got []string
+		for _, m := range merged.GetMessages() {
+			got = append(got, m.GetMetadata().GetHostname())
+		}
+		if want = append(want, "node-c"); !slices.Equal(got, want) {
+			t.Fatalf("items of %q, want %q", got, want)
+		}
+		last := merged.GetMessages()[len(got)-1].GetMetadata()
+		if last.GetError() != strings.ToValidUTF8(failure, "\uFFFD") || codes.Code(last.GetStatus().GetCode()) != codes.Unavailable {
+			t.Fatalf("item of the node that failed = %v", last)
 		}
 	})
 }

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"fmt"
+	"strings"
 
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/protowire"
@@ -68,9 +69,11 @@ func text(num protowire.Number, s string) []byte {
 // failure makes the item of a node that gave no answer.
 func failure(name string, err error) []byte {
 	st := status.Convert(err)
+	// A decoder refuses the whole list for one text that is none.
+	said := strings.ToValidUTF8(st.Message(), "\uFFFD")
 	detail := protowire.AppendVarint(protowire.AppendTag(nil, statusCode, protowire.VarintType), uint64(st.Code()))
-	detail = append(detail, text(statusMessage, st.Message())...)
-	content := append(text(metadataHost, name), text(metadataError, st.Message())...)
+	detail = append(detail, text(statusMessage, said)...)
+	content := append(text(metadataHost, name), text(metadataError, said)...)
 	content = protowire.AppendTag(content, metadataStatus, protowire.BytesType)
 	return metadataField(protowire.AppendBytes(content, detail))
 }
