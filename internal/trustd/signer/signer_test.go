@@ -23,6 +23,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cosi-project/runtime/pkg/safe"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -62,7 +63,7 @@ func signedBy(t testing.TB, key any, change func(*x509.CertificateRequest)) []by
 	return pem.EncodeToMemory(&pem.Block{Type: pemType, Bytes: der})
 }
 
-func newServer(t *testing.T) (*Server, *x509.CertPool) {
+func newServer(t testing.TB) (*Server, *x509.CertPool) {
 	t.Helper()
 	pub, key, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
@@ -105,10 +106,20 @@ func newServer(t *testing.T) (*Server, *x509.CertPool) {
 }
 
 // live is a list as on a control plane node that has a part in etcd.
-func live(t *testing.T) *members.List {
+func live(t testing.TB) *members.List {
 	l := members.NewList(filepath.Join(t.TempDir(), "members.json"), slog.New(slog.DiscardHandler))
 	l.Set(nil, true)
 	return l
+}
+
+// mustRoot is what the server's store holds of the authority.
+func mustRoot(t testing.TB, s *Server) *secrets.OSRootSecretsSpec {
+	t.Helper()
+	root, err := safe.StateGetByID[*secrets.OSRootSecrets](t.Context(), s.State, rootID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return root.TypedSpec()
 }
 
 // anybody admits everybody: that names are others' is shown with a real etcd
