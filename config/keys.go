@@ -128,8 +128,9 @@ var table = []group{
 	{Applied, Live, "", "cluster.proxy", `disabled image mode extraArgs`},
 	{Applied, Live, "", "cluster.etcd", `ca.crt ca.key`},
 	{Applied, Reboot, "", "cluster.etcd", `image extraArgs advertisedSubnets listenSubnets`},
+	{Applied, Live, "", "cluster.discovery", `enabled`},
 	{Warned, Live, "nodes find each other through the cluster endpoint; no registry is asked", "cluster.discovery",
-		`enabled registries.kubernetes.disabled registries.service.disabled registries.service.endpoint`},
+		`registries.kubernetes.disabled registries.service.disabled registries.service.endpoint`},
 }
 
 const encryptionKeys = `provider cipher keySize blockSize options keys[].static.passphrase keys[].nodeID keys[].kms.endpoint keys[].slot
