@@ -26,6 +26,8 @@ type decoder struct {
 	budget   int
 	depth    int
 	at       map[string]*yaml.Node // by key, for the rules that look at several keys
+	said     map[string]string     // by key, what a document beside the manifest calls it
+	origin   map[*yaml.Node]string // the same by value, while documents are translated
 	problems Problems
 	warnings []Warning
 }
@@ -34,22 +36,47 @@ type decoder struct {
 // keys has it (every index is [], every name in a map is {}).
 type key struct {
 	path, pattern string
+	said          string // what a document beside the manifest calls it, if one says it
+}
+
+// shown is the key as problems have it.
+func (k key) shown() string {
+	if k.said != "" {
+		return k.said
+	}
+	return k.path
 }
 
 func (k key) field(name string) key {
 	if k.path == "" {
-		return key{name, name}
+		return key{path: name, pattern: name}
 	}
-	return key{k.path + "." + name, k.pattern + "." + name}
+	return k.below("."+name, "."+name)
 }
 
-func (k key) index(i int) key { return key{k.path + "[" + strconv.Itoa(i) + "]", k.pattern + "[]"} }
+func (k key) index(i int) key { return k.below("["+strconv.Itoa(i)+"]", "[]") }
 
 func (k key) entry(name string) key {
 	if strings.ContainsAny(name, ".[]\"/ ") {
-		return key{k.path + "[" + strconv.Quote(name) + "]", k.pattern + "{}"}
+		return k.below("["+strconv.Quote(name)+"]", "{}")
 	}
-	return key{k.path + "." + name, k.pattern + "{}"}
+	return k.below("."+name, "{}")
+}
+
+func (k key) below(path, pattern string) key {
+	out := key{path: k.path + path, pattern: k.pattern + pattern}
+	if k.said != "" {
+		out.said = k.said + path
+	}
+	return out
+}
+
+// as is the key under the name that a document has for its value.
+func (d *decoder) as(k key, value *yaml.Node) key {
+	if said := d.origin[value]; said != "" {
+		k.said = said
+	}
+	return k
 }
 
 func (d *decoder) position(n *yaml.Node) Position {
@@ -63,7 +90,11 @@ func (d *decoder) problem(n *yaml.Node, k key, got, want string) {
 	if len(d.problems) >= maxProblems {
 		return
 	}
-	d.problems = append(d.problems, Problem{Position: d.position(n), Key: k.path, Got: got, Want: want})
+	d.problems = append(d.problems, Problem{Position: d.position(n), Key: k.shown(), Got: got, Want: want})
+}
+
+func newDecoder(file string) *decoder {
+	return &decoder{file: file, budget: maxNodes, at: map[string]*yaml.Node{}, said: map[string]string{}, origin: map[*yaml.Node]string{}}
 }
 
 // enter follows aliases and counts; it returns nil when there is nothing to decode.
@@ -95,12 +126,16 @@ var (
 )
 
 func (d *decoder) decode(n *yaml.Node, v reflect.Value, k key) {
+	k = d.as(k, n)
 	if n = d.enter(n, k); n == nil {
 		return
 	}
 	d.depth++
 	defer func() { d.depth-- }()
 	d.at[k.path] = n
+	if k.said != "" {
+		d.said[k.path] = k.said
+	}
 	switch v.Type() {
 	case base64Type, durationType, modeType:
 		d.scalar(n, v, k)
@@ -176,7 +211,7 @@ func (d *decoder) mapping(n *yaml.Node, k key, names []string, visit func(name, 
 			continue
 		}
 		if names != nil {
-			d.tell(name, value, k.field(name.Value))
+			d.tell(name, value, d.as(k.field(name.Value), value))
 		}
 		visit(name, value)
 	}

@@ -121,7 +121,7 @@ var table = []group{
 	{Applied, Live, "", "cluster.network", `cni.name cni.urls cni.flannel.extraArgs dnsDomain podSubnets serviceSubnets`},
 	{Applied, Live, "", "cluster.apiServer", `image extraArgs env certSANs resources auditPolicy
 		extraVolumes[].hostPath extraVolumes[].mountPath extraVolumes[].readonly admissionControl[].name admissionControl[].configuration
-		authorizationConfig[].type authorizationConfig[].name authorizationConfig[].webhook`},
+		authorizationConfig[].type authorizationConfig[].name authorizationConfig[].webhook authenticationConfig encryptionConfig`},
 	{Warned, Live, "Kubernetes has no pod security policies any more", "cluster.apiServer", `disablePodSecurityPolicy`},
 	{Applied, Live, "", "cluster.controllerManager", `image extraArgs env resources extraVolumes[].hostPath extraVolumes[].mountPath extraVolumes[].readonly`},
 	{Applied, Live, "", "cluster.scheduler", `image extraArgs env resources config extraVolumes[].hostPath extraVolumes[].mountPath extraVolumes[].readonly`},
@@ -144,13 +144,13 @@ var secretKeys = strings.Fields(`machine.token machine.ca.key machine.network.in
 	machine.registries.config{}.tls.clientIdentity.key machine.registries.config{}.auth.password machine.registries.config{}.auth.auth
 	machine.registries.config{}.auth.identityToken
 	cluster.secret cluster.token cluster.ca.key cluster.aggregatorCA.key cluster.serviceAccount.key cluster.etcd.ca.key
-	cluster.aescbcEncryptionSecret cluster.secretboxEncryptionSecret cluster.extraManifestHeaders`)
+	cluster.aescbcEncryptionSecret cluster.secretboxEncryptionSecret cluster.apiServer.encryptionConfig cluster.extraManifestHeaders`)
 
 var rows = sync.OnceValue(func() map[string]KeyInfo {
 	m := map[string]KeyInfo{}
 	for _, g := range table {
 		for _, name := range strings.Fields(g.keys) {
-			k := key{g.prefix, g.prefix}.field(name).pattern
+			k := key{path: g.prefix, pattern: g.prefix}.field(name).pattern
 			m[k] = KeyInfo{Key: k, Disposition: g.disposition, Effect: g.effect, Reason: g.reason}
 		}
 	}
@@ -197,7 +197,7 @@ func (d *decoder) tell(name, value *yaml.Node, k key) {
 	}
 	switch row.Disposition {
 	case Warned:
-		d.warnings = append(d.warnings, Warning{Position: d.position(name), Key: k.path, Text: "has no effect: " + row.Reason})
+		d.warnings = append(d.warnings, Warning{Position: d.position(name), Key: k.shown(), Text: "has no effect: " + row.Reason})
 	case Refused:
 		d.problem(name, k, "a key that is refused", "it left out: "+row.Reason)
 	}

@@ -1,10 +1,6 @@
 package config
 
 import (
-	"bytes"
-	"errors"
-	"fmt"
-	"io"
 	"reflect"
 	"regexp"
 	"strconv"
@@ -16,12 +12,12 @@ import (
 // MaxSize bounds a document, in bytes.
 const MaxSize = 8 << 20
 
-// Load reads the manifest and checks it. name is what problems call the
+// Load reads the manifest, with the documents beside it, and checks it. name is what problems call the
 // document, mostly its file. The error is Problems, all of them, in the order
 // of the document; with an error there is no configuration.
 func Load(name string, data []byte) (*Config, []Warning, error) {
-	d := &decoder{file: name, budget: maxNodes, at: map[string]*yaml.Node{}}
-	cfg := d.manifest(data)
+	d := newDecoder(name)
+	cfg := d.config(data)
 	if len(d.problems) == 0 {
 		d.validate(cfg)
 	} else if cfg != nil {
@@ -58,56 +54,26 @@ func below(k, parent string) bool {
 	return ok && rest != "" && (rest[0] == '.' || rest[0] == '[')
 }
 
-// manifest decodes the one document that is the manifest.
-func (d *decoder) manifest(data []byte) *Config {
-	if len(data) > MaxSize {
-		d.problem(nil, key{}, fmt.Sprintf("%d bytes", len(data)), fmt.Sprintf("at most %d", MaxSize))
+// config decodes the manifest, with the documents beside it merged in.
+func (d *decoder) config(data []byte) *Config {
+	manifest, documents := d.parse(data)
+	switch {
+	case len(d.problems) > 0:
+		return nil
+	case manifest == nil && len(documents) == 0:
+		d.problem(nil, key{}, "an empty document", "a manifest with version, machine and cluster")
+		return nil
+	case manifest == nil:
+		d.problem(documents[0], key{}, "documents without a manifest",
+			"a manifest beside them: machine.type, machine.token, machine.ca and cluster.token are said by no document")
+		d.translate(&yaml.Node{Kind: yaml.MappingNode, Tag: "!!map"}, documents)
 		return nil
 	}
-	var manifests []*yaml.Node
-	var kinds []string
-	var later *yaml.Node
-	dec := yaml.NewDecoder(bytes.NewReader(data))
-	for {
-		var doc yaml.Node
-		err := dec.Decode(&doc)
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			d.syntax(err)
-			return nil
-		}
-		if len(doc.Content) == 0 || isNull(doc.Content[0]) {
-			continue
-		}
-		root := doc.Content[0]
-		if kind := lookup(root, "kind"); kind != "" {
-			if later == nil {
-				later = root
-			}
-			kinds = append(kinds, kind)
-			continue
-		}
-		manifests = append(manifests, root)
-	}
-	if later != nil {
-		d.problem(later, key{}, "documents of kind "+strings.Join(kinds, ", "),
-			"one manifest with version, machine and cluster that says the same by its own keys")
-	}
-	switch len(manifests) {
-	case 0:
-		if later == nil {
-			d.problem(nil, key{}, "an empty document", "a manifest with version, machine and cluster")
-		}
-		return nil
-	case 1:
-	default:
-		d.problem(manifests[1], key{}, "a second manifest", "one manifest")
+	if manifest = d.translate(manifest, documents); manifest == nil {
 		return nil
 	}
 	cfg := &Config{}
-	d.decode(manifests[0], reflect.ValueOf(cfg).Elem(), key{})
+	d.decode(manifest, reflect.ValueOf(cfg).Elem(), key{})
 	return cfg
 }
 

@@ -57,7 +57,7 @@ func TestEveryKeyHasItsLot(t *testing.T) {
 			t.Errorf("table: %s %.40s: disposition %v with reason %q", g.prefix, g.keys, g.disposition, g.reason)
 		}
 		for _, name := range strings.Fields(g.keys) {
-			k := key{g.prefix, g.prefix}.field(name).pattern
+			k := key{path: g.prefix, pattern: g.prefix}.field(name).pattern
 			if listed[k] {
 				t.Errorf("table has %s twice", k)
 			}
@@ -217,7 +217,7 @@ func TestDocuments(t *testing.T) {
 		"not YAML":   {"a: b\n\tc: d\n", "x.yaml:2:1: got found a tab character that violates indentation, want YAML"},
 		"a list":     {"- a\n", "x.yaml:1:1: got a list, want a mapping"},
 		"two":        {"version: v1alpha1\n---\nversion: v1alpha1\n", "x.yaml:3:1: got a second manifest, want one manifest"},
-		"later ones": {"kind: HostnameConfig\n---\nkind: LinkConfig\n", "x.yaml:1:1: got documents of kind HostnameConfig, LinkConfig, want one manifest"},
+		"later ones": {"kind: HostnameConfig\n---\nkind: LinkConfig\n", "x.yaml:1:1: got documents without a manifest, want a manifest beside them"},
 		"cycle":      {"machine: &a {kubelet: {extraConfig: &b {x: *b}}}\n", "too large or nests too deep"},
 	} {
 		_, _, err := Load("x.yaml", []byte(test.doc))

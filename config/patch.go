@@ -106,7 +106,7 @@ var identities = map[string][]string{
 func merge(base, patch *yaml.Node, at string) {
 	for i := 0; i+1 < len(patch.Content); i += 2 {
 		name, value := patch.Content[i], patch.Content[i+1]
-		k := key{at, at}.field(name.Value).pattern
+		k := key{path: at, pattern: at}.field(name.Value).pattern
 		old := find(base, name.Value)
 		switch {
 		case name.Value == directive || isNull(value):

@@ -3,6 +3,7 @@ package config
 import (
 	"crypto/rand"
 	"encoding/hex"
+	"fmt"
 	"reflect"
 	"strings"
 
@@ -50,7 +51,7 @@ func redact(v reflect.Value, at string, name func(string) string) {
 		}
 	case reflect.Struct:
 		for _, f := range reflect.VisibleFields(t) {
-			k := key{at, at}.field(keyName(f))
+			k := key{path: at, pattern: at}.field(keyName(f))
 			redact(v.FieldByIndex(f.Index), k.pattern, name)
 		}
 	}
@@ -63,7 +64,7 @@ func hide(v reflect.Value, name func(string) string) {
 		v.SetBytes([]byte(name(string(v.Bytes()))))
 	case v.Kind() == reflect.Map:
 		for _, k := range v.MapKeys() {
-			v.SetMapIndex(k, reflect.ValueOf(name(v.MapIndex(k).String())))
+			v.SetMapIndex(k, reflect.ValueOf(name(fmt.Sprint(v.MapIndex(k).Interface()))))
 		}
 	default:
 		v.SetString(name(v.String()))

@@ -89,7 +89,7 @@ func NewSecrets(clock func() time.Time) (*Secrets, error) {
 
 // LoadSecrets reads a bundle; name is what problems call it.
 func LoadSecrets(name string, data []byte) (*Secrets, error) {
-	d := &decoder{file: name, budget: maxNodes, at: map[string]*yaml.Node{}}
+	d := newDecoder(name)
 	var doc yaml.Node
 	s := &Secrets{}
 	if err := yaml.Unmarshal(data, &doc); err != nil {
@@ -146,16 +146,45 @@ func SecretsFromConfig(c *Config) (*Secrets, error) {
 	if m.Type != TypeControlPlane || cl.Etcd == nil {
 		return nil, errors.New("secrets are in the configuration of a control plane node only")
 	}
+	secretbox, aescbc := cl.SecretboxEncryptionSecret, cl.AescbcEncryptionSecret
+	if a := cl.APIServer; a != nil && len(a.EncryptionConfig) > 0 {
+		secretbox, aescbc = providerSecret(a.EncryptionConfig, "secretbox"), providerSecret(a.EncryptionConfig, "aescbc")
+	}
 	return &Secrets{
-		Cluster: ClusterIdentity{ID: cl.ID, Secret: cl.Secret},
-		Secrets: SharedSecrets{
-			BootstrapToken: cl.Token, AESCBCEncryptionSecret: cl.AescbcEncryptionSecret, SecretboxEncryptionSecret: cl.SecretboxEncryptionSecret,
-		},
+		Cluster:    ClusterIdentity{ID: cl.ID, Secret: cl.Secret},
+		Secrets:    SharedSecrets{BootstrapToken: cl.Token, AESCBCEncryptionSecret: aescbc, SecretboxEncryptionSecret: secretbox},
 		TrustdInfo: TrustdInfo{Token: m.Token},
 		Certs: Certs{
 			Etcd: cl.Etcd.CA, K8s: cl.CA, K8sAggregator: cl.AggregatorCA, K8sServiceAccount: cl.ServiceAccount, OS: m.CA,
 		},
 	}, nil
+}
+
+// providerSecret is the first secret of a provider in an EncryptionConfiguration.
+func providerSecret(values map[string]any, provider string) string {
+	for _, r := range listIn(values, "resources") {
+		for _, p := range listIn(r, "providers") {
+			settings, _ := p[provider].(map[string]any)
+			for _, k := range listIn(settings, "keys") {
+				if secret, ok := k["secret"].(string); ok {
+					return secret
+				}
+			}
+		}
+	}
+	return ""
+}
+
+// listIn are the mappings in a list of a mapping.
+func listIn(values map[string]any, name string) []map[string]any {
+	var out []map[string]any
+	list, _ := values[name].([]any)
+	for _, v := range list {
+		if m, ok := v.(map[string]any); ok {
+			out = append(out, m)
+		}
+	}
+	return out
 }
 
 func randomBase64() string {

@@ -41,6 +41,8 @@ type APIServer struct {
 	AuditPolicy              map[string]any    `yaml:"auditPolicy,omitempty"` // audit.k8s.io/v1 Policy; default logs metadata of every request but anonymous health checks
 	Resources                map[string]any    `yaml:"resources,omitempty"`   // requests and limits, as in a pod
 	AuthorizationConfig      []Authorizer      `yaml:"authorizationConfig,omitempty"`
+	AuthenticationConfig     map[string]any    `yaml:"authenticationConfig,omitempty"` // apiserver.config.k8s.io/v1 AuthenticationConfiguration; without anonymous in it, only health checks need no credentials
+	EncryptionConfig         map[string]any    `yaml:"encryptionConfig,omitempty"`     // apiserver.config.k8s.io/v1 EncryptionConfiguration; instead of secretboxEncryptionSecret and aescbcEncryptionSecret
 }
 
 // AdminKubeconfig configures the administrator's kubeconfig.

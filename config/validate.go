@@ -25,22 +25,29 @@ func (d *decoder) validate(c *Config) {
 	}
 }
 
-// node finds where a key is, or else the nearest that holds it.
-func (d *decoder) node(k string) *yaml.Node {
+// node finds where a key is, or else the nearest that holds it, and what a
+// document beside the manifest calls the key.
+func (d *decoder) node(k string) (*yaml.Node, string) {
+	whole := k
 	for {
 		if n := d.at[k]; n != nil {
-			return n
+			said := d.said[k]
+			if said != "" {
+				said += whole[len(k):]
+			}
+			return n, said
 		}
 		i := strings.LastIndexAny(k, ".[")
 		if i < 0 {
-			return d.at[""]
+			return d.at[""], ""
 		}
 		k = k[:i]
 	}
 }
 
 func (d *decoder) wrong(k, got, want string) {
-	d.problem(d.node(k), key{path: k}, got, want)
+	n, said := d.node(k)
+	d.problem(n, key{path: k, said: said}, got, want)
 }
 
 func (d *decoder) require(k string, ok bool, want string) {
@@ -71,7 +78,8 @@ func (d *decoder) machine(m *Machine) {
 	}
 	if access := Of(Of(m.Features).KubernetesTalosAPIAccess); Of(access.Enabled) && m.Type == TypeWorker {
 		const k = "machine.features.kubernetesTalosAPIAccess.enabled"
-		d.warnings = append(d.warnings, Warning{Position: d.position(d.node(k)), Key: k, Text: "has no effect on a worker: control plane nodes issue the certificates"})
+		n, said := d.node(k)
+		d.warnings = append(d.warnings, Warning{Position: d.position(n), Key: key{path: k, said: said}.shown(), Text: "has no effect on a worker: control plane nodes issue the certificates"})
 	}
 	d.kubelet(m.Kubelet)
 	d.registries(m.Registries)

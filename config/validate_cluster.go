@@ -48,7 +48,11 @@ func (d *decoder) controlPlaneSecrets(cl *Cluster) {
 		etcd = cl.Etcd.CA
 	}
 	d.authority("cluster.etcd.ca", etcd, true, false)
-	d.require("cluster.secretboxEncryptionSecret", cl.SecretboxEncryptionSecret != "" || cl.AescbcEncryptionSecret != "",
+	own := cl.APIServer != nil && len(cl.APIServer.EncryptionConfig) > 0
+	if own && (cl.SecretboxEncryptionSecret != "" || cl.AescbcEncryptionSecret != "") {
+		d.wrong("cluster.apiServer.encryptionConfig", "a configuration of encryption beside a secret for it", "one of the two")
+	}
+	d.require("cluster.secretboxEncryptionSecret", own || cl.SecretboxEncryptionSecret != "" || cl.AescbcEncryptionSecret != "",
 		"base64 of 32 bytes that encrypt Kubernetes's secrets, from the secrets bundle")
 	if cl.ServiceAccount == nil || len(cl.ServiceAccount.Key) == 0 {
 		d.require("cluster.serviceAccount.key", false, "the key that signs service account tokens, from the secrets bundle")

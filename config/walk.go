@@ -74,7 +74,7 @@ func patterns(t reflect.Type, at string) []string {
 	}
 	var out []string
 	for _, f := range reflect.VisibleFields(t) {
-		k := key{at, at}.field(keyName(f))
+		k := key{path: at, pattern: at}.field(keyName(f))
 		out = append(out, patterns(f.Type, k.pattern)...)
 	}
 	return out
@@ -114,7 +114,7 @@ func changed(a, b reflect.Value, t reflect.Type, at string, out *[]string) {
 		}
 	case reflect.Struct:
 		for _, f := range reflect.VisibleFields(t) {
-			k := key{at, at}.field(keyName(f))
+			k := key{path: at, pattern: at}.field(keyName(f))
 			changed(a.FieldByIndex(f.Index), b.FieldByIndex(f.Index), f.Type, k.pattern, out)
 		}
 	}

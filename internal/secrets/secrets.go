@@ -15,6 +15,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -260,6 +261,10 @@ func kubeRoot(cfg *config.Config) (secrets.KubernetesRootSecretsSpec, error) {
 	}
 	if cfg.Cluster.APIServer != nil {
 		spec.CertSANs = cfg.Cluster.APIServer.CertSANs
+		if own := cfg.Cluster.APIServer.EncryptionConfig; len(own) > 0 {
+			spec.EtcdEncryptionConfig.Values = map[string]any{"apiVersion": "apiserver.config.k8s.io/v1", "kind": "EncryptionConfiguration"}
+			maps.Copy(spec.EtcdEncryptionConfig.Values, own)
+		}
 	}
 	return spec, nil
 }

@@ -37,6 +37,7 @@ const (
 	etcdID      = resource.ID("etcd")
 	admissionID = resource.ID("admission-control")
 	auditID     = resource.ID("audit-policy")
+	authnID     = resource.ID("authentication")
 	authzID     = resource.ID("authorization")
 	statusID    = resource.ID("static-pods")
 )
@@ -66,7 +67,8 @@ func settingsController(o Options) controller.Controller {
 		},
 		Out: []resource.Kind{
 			reconcile.Kind[*k8s.APIServerConfig](), reconcile.Kind[*k8s.ControllerManagerConfig](), reconcile.Kind[*k8s.SchedulerConfig](),
-			reconcile.Kind[*k8s.AdmissionControlConfig](), reconcile.Kind[*k8s.AuditPolicyConfig](), reconcile.Kind[*k8s.AuthorizationConfig](),
+			reconcile.Kind[*k8s.AdmissionControlConfig](), reconcile.Kind[*k8s.AuditPolicyConfig](), reconcile.Kind[*k8s.AuthenticationConfig](),
+			reconcile.Kind[*k8s.AuthorizationConfig](),
 		},
 		Step: settingsStep,
 	}
@@ -99,6 +101,9 @@ func settingsStep(ctx context.Context, r controller.Runtime, _ *slog.Logger) err
 	if err := reconcile.Put(ctx, r, k8s.NewAuditPolicyConfig(auditID), auditSettings(cfg)); err != nil {
 		return err
 	}
+	if err := reconcile.Put(ctx, r, k8s.NewAuthenticationConfig(authnID), authenticationSettings(cfg)); err != nil {
+		return err
+	}
 	return reconcile.Put(ctx, r, k8s.NewAuthorizationConfig(authzID), authorizationSettings(cfg))
 }
 
@@ -110,7 +115,8 @@ func podController(o Options) controller.Controller {
 		Log: o.Log,
 		In: []controller.Input{
 			reconcile.Input[*k8s.APIServerConfig](), reconcile.Input[*k8s.ControllerManagerConfig](), reconcile.Input[*k8s.SchedulerConfig](),
-			reconcile.Input[*k8s.AdmissionControlConfig](), reconcile.Input[*k8s.AuditPolicyConfig](), reconcile.Input[*k8s.AuthorizationConfig](),
+			reconcile.Input[*k8s.AdmissionControlConfig](), reconcile.Input[*k8s.AuditPolicyConfig](), reconcile.Input[*k8s.AuthenticationConfig](),
+			reconcile.Input[*k8s.AuthorizationConfig](),
 			reconcile.Input[*secrets.KubernetesRootSecrets](), reconcile.Input[*secrets.KubernetesDynamicCerts](), reconcile.Input[*secrets.KubernetesSecrets](),
 			reconcile.Input[*secrets.EtcdSecrets](), reconcile.Input[*secrets.EtcdRootSecrets](),
 			active.Input(),

@@ -53,7 +53,8 @@ var apiServerReread = []string{
 	"front-proxy-ca.crt", "front-proxy-client.crt", "front-proxy-client.key", "authentication.yaml", "authorization.yaml",
 }
 
-func apiServerFiles(m Material, admission k8s.AdmissionControlConfigSpec, audit k8s.AuditPolicyConfigSpec, authz k8s.AuthorizationConfigSpec) (files, error) {
+func apiServerFiles(in *inputs) (files, error) {
+	m := in.material
 	if m.Root.IssuingCA == nil || m.Root.AggregatorCA == nil || m.Root.ServiceAccount == nil {
 		return nil, errors.New("kubernetes root secrets are incomplete")
 	}
@@ -81,10 +82,10 @@ func apiServerFiles(m Material, admission k8s.AdmissionControlConfigSpec, audit 
 	}
 	for name, v := range map[string]any{
 		"encryption.yaml":     encryption(m.Root),
-		"authentication.yaml": authentication(),
-		"authorization.yaml":  authorization(authz),
-		"admission.yaml":      admissionConfig(admission),
-		"audit-policy.yaml":   audit.Config.Values,
+		"authentication.yaml": in.authn.Config.Values,
+		"authorization.yaml":  authorization(in.authz),
+		"admission.yaml":      admissionConfig(in.admission),
+		"audit-policy.yaml":   in.audit.Config.Values,
 	} {
 		if f[name], err = yaml.Marshal(v); err != nil {
 			return nil, fmt.Errorf("encode %s: %w", name, err)
@@ -188,19 +189,6 @@ func encryption(root secrets.KubernetesRootSecretsSpec) map[string]any {
 			"resources": []any{"secrets"},
 			"providers": append(providers, map[string]any{"identity": map[string]any{}}),
 		}},
-	}
-}
-
-// authentication lets nobody in without credentials, but to the health checks.
-func authentication() map[string]any {
-	var conditions []any
-	for _, path := range []string{"/livez", "/readyz", "/healthz"} {
-		conditions = append(conditions, map[string]any{"path": path})
-	}
-	return map[string]any{
-		"apiVersion": "apiserver.config.k8s.io/v1",
-		"kind":       "AuthenticationConfiguration",
-		"anonymous":  map[string]any{"enabled": true, "conditions": conditions},
 	}
 }
 

@@ -19,6 +19,7 @@ type inputs struct {
 	scheduler  k8s.SchedulerConfigSpec
 	admission  k8s.AdmissionControlConfigSpec
 	audit      k8s.AuditPolicyConfigSpec
+	authn      k8s.AuthenticationConfigSpec
 	authz      k8s.AuthorizationConfigSpec
 	material   Material
 	encryption []byte // set by render
@@ -40,6 +41,7 @@ func readInputs(ctx context.Context, r controller.Reader, o Options) (*inputs, e
 	note(read[k8s.SchedulerConfigSpec, *k8s.SchedulerConfig](ctx, r, Scheduler, &in.scheduler))
 	note(read[k8s.AdmissionControlConfigSpec, *k8s.AdmissionControlConfig](ctx, r, admissionID, &in.admission))
 	note(read[k8s.AuditPolicyConfigSpec, *k8s.AuditPolicyConfig](ctx, r, auditID, &in.audit))
+	note(read[k8s.AuthenticationConfigSpec, *k8s.AuthenticationConfig](ctx, r, authnID, &in.authn))
 	note(read[k8s.AuthorizationConfigSpec, *k8s.AuthorizationConfig](ctx, r, authzID, &in.authz))
 	note(read[secrets.KubernetesRootSecretsSpec, *secrets.KubernetesRootSecrets](ctx, r, rootID, &in.material.Root))
 	note(read[secrets.KubernetesDynamicCertsSpec, *secrets.KubernetesDynamicCerts](ctx, r, dynamicID, &in.material.Dynamic))
@@ -77,7 +79,7 @@ type rendered struct {
 }
 
 func (in *inputs) render() ([]rendered, error) {
-	api, err := apiServerFiles(in.material, in.admission, in.audit, in.authz)
+	api, err := apiServerFiles(in)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", APIServer, err)
 	}

@@ -2,6 +2,7 @@ package controlplane
 
 import (
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"strconv"
@@ -132,8 +133,6 @@ func auditSettings(cfg *config.Config) k8s.AuditPolicyConfigSpec {
 	p := config.Of(config.Of(cfg.Cluster).APIServer).AuditPolicy
 	if len(p) == 0 {
 		p = map[string]any{
-			"apiVersion": "audit.k8s.io/v1",
-			"kind":       "Policy",
 			"omitStages": []any{"RequestReceived"},
 			"rules": []any{
 				map[string]any{"level": "None", "users": []any{"system:anonymous"}, "nonResourceURLs": []any{"/livez", "/readyz", "/healthz"}},
@@ -141,7 +140,26 @@ func auditSettings(cfg *config.Config) k8s.AuditPolicyConfigSpec {
 			},
 		}
 	}
-	return k8s.AuditPolicyConfigSpec{Config: object.Map{Values: p}}
+	values := map[string]any{"apiVersion": "audit.k8s.io/v1", "kind": "Policy"}
+	maps.Copy(values, p)
+	return k8s.AuditPolicyConfigSpec{Config: object.Map{Values: values}}
+}
+
+// authenticationSettings is how the user wants callers to be told apart. Where
+// that says nothing of callers without credentials, they reach the health
+// checks only.
+func authenticationSettings(cfg *config.Config) k8s.AuthenticationConfigSpec {
+	var conditions []any
+	for _, path := range []string{"/livez", "/readyz", "/healthz"} {
+		conditions = append(conditions, map[string]any{"path": path})
+	}
+	values := map[string]any{
+		"apiVersion": "apiserver.config.k8s.io/v1",
+		"kind":       "AuthenticationConfiguration",
+		"anonymous":  map[string]any{"enabled": true, "conditions": conditions},
+	}
+	maps.Copy(values, config.Of(config.Of(cfg.Cluster).APIServer).AuthenticationConfig)
+	return k8s.AuthenticationConfigSpec{Config: object.Map{Values: values}}
 }
 
 // authorizationSettings are the authorizers in the order in which they are

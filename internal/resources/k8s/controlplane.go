@@ -108,6 +108,35 @@ func NewAuditPolicyConfig(id resource.ID) *AuditPolicyConfig {
 	return typed.NewResource[AuditPolicyConfigSpec, auditPolicyConfigDefinition](resource.NewMetadata(ControlPlaneNamespace, AuditPolicyConfigType, id, resource.VersionUndefined), AuditPolicyConfigSpec{})
 }
 
+// AuthenticationConfigType is the resource type of AuthenticationConfig.
+const AuthenticationConfigType = resource.Type("AuthenticationConfigs.kubernetes.talos.dev")
+
+// AuthenticationConfig is how kube-apiserver tells who asks.
+type AuthenticationConfig = typed.Resource[AuthenticationConfigSpec, authenticationConfigDefinition]
+
+// AuthenticationConfigSpec holds an apiserver.config.k8s.io AuthenticationConfiguration.
+type AuthenticationConfigSpec struct {
+	Config object.Map `yaml:"config" protobuf:"1"`
+}
+
+// DeepCopy returns a copy that shares nothing with s.
+func (s AuthenticationConfigSpec) DeepCopy() AuthenticationConfigSpec { return object.Clone(s) }
+
+type authenticationConfigDefinition struct{}
+
+func (authenticationConfigDefinition) ResourceDefinition() meta.ResourceDefinitionSpec {
+	return meta.ResourceDefinitionSpec{
+		Type:             AuthenticationConfigType,
+		DefaultNamespace: ControlPlaneNamespace,
+		Sensitivity:      meta.Sensitive,
+	}
+}
+
+// NewAuthenticationConfig returns an empty AuthenticationConfig under id.
+func NewAuthenticationConfig(id resource.ID) *AuthenticationConfig {
+	return typed.NewResource[AuthenticationConfigSpec, authenticationConfigDefinition](resource.NewMetadata(ControlPlaneNamespace, AuthenticationConfigType, id, resource.VersionUndefined), AuthenticationConfigSpec{})
+}
+
 // AuthorizationConfigType is the resource type of AuthorizationConfig.
 const AuthorizationConfigType = resource.Type("AuthorizationConfigs.kubernetes.talos.dev")
 

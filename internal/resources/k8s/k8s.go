@@ -21,6 +21,7 @@ func Types() []object.Definition {
 		object.Define(NewAdmissionControlConfig("")),
 		object.Define(NewAPIServerConfig("")),
 		object.Define(NewAuditPolicyConfig("")),
+		object.Define(NewAuthenticationConfig("")),
 		object.Define(NewAuthorizationConfig("")),
 		object.Define(NewConfigStatus("")),
 		object.Define(NewControllerManagerConfig("")),
