@@ -112,7 +112,7 @@ func TestDiffShowsNoSecret(t *testing.T) {
 	b.Machine.Network.Hostname = "node-1"
 	b.Cluster.Network.PodSubnets = []string{"10.243.0.0/16"}
 	got := Diff(a, b)
-	for _, want := range []string{"\n-    token: '[redacted]'\n", "\n+    token: '[redacted]'\n", "+        hostname: node-1\n", "-            - 10.244.0.0/16\n", "+            - 10.243.0.0/16\n", "\n         podSubnets:\n"} {
+	for _, want := range []string{"-machine.token: '[redacted]'\n+machine.token: '[redacted]'\n", "\n+machine.network.hostname: node-1\n", "\n-cluster.network.podSubnets: [10.244.0.0/16]\n+cluster.network.podSubnets: [10.243.0.0/16]\n"} {
 		if !strings.Contains(got, want) {
 			t.Errorf("Diff lacks %q:\n%s", want, got)
 		}

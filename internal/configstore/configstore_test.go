@@ -143,7 +143,7 @@ func TestHistoryIsKept(t *testing.T) {
 	b := configured(t)
 	next := b.named(t, "node-1")
 	result := b.apply(t, Request{Document: next, Mode: modeAuto, By: "alice"})
-	if result.Mode != modeNoReboot || result.Number != 2 || !strings.Contains(result.Diff, "+        hostname: node-1\n") {
+	if result.Mode != modeNoReboot || result.Number != 2 || !strings.Contains(result.Diff, "+machine.network.hostname: node-1\n") {
 		t.Errorf("Apply = %+v", result)
 	}
 	if again := b.apply(t, Request{Document: next, Mode: modeAuto, By: "bob"}); again.Number != 2 {
