@@ -93,7 +93,8 @@ test: verify image test-packages ## everything: also builds all, and tests a rea
 	$(MAKE) --no-print-directory e2e
 
 e2e: image test-packages ## the end-to-end tests alone (root)
-	go test -tags e2e -count=1 -timeout 40m -v ./test/e2e
+	go test -tags e2e -count=1 -timeout 40m -v -skip '^TestMany' ./test/e2e
+	E2E_CONTROLPLANES=3 E2E_WORKERS=1 go test -tags e2e -count=1 -timeout 40m -v -run '^TestMany' ./test/e2e
 
 # --- using ------------------------------------------------------------------
 

@@ -5,12 +5,16 @@
 //
 // TestMain creates one cluster, every test uses it, and at the end it is
 // destroyed and the host must be as before. Needs root, and what `make image`
-// builds. E2E_KUBERNETES=1.36.3 takes that version, from _out/images-soak;
-// E2E_KEEP=1 leaves the cluster when the tests are done.
+// builds. The cluster is one node; tests called TestMany… are for one of
+// several, which E2E_CONTROLPLANES=3 E2E_WORKERS=1 makes.
+// E2E_KUBERNETES=1.36.3 takes that version, from _out/images-soak; E2E_KEEP=1
+// leaves the cluster when the tests are done, and E2E_HOME, which that prints,
+// takes it for other tests.
 package e2e
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -32,8 +36,13 @@ type env struct {
 
 var cluster env
 
-// kubernetesVersion is the one under test; "" is the default.
-var kubernetesVersion = os.Getenv("E2E_KUBERNETES")
+// What is under test: a version of Kubernetes, "" is the default, and the
+// number of nodes, as flags.
+var (
+	kubernetesVersion = os.Getenv("E2E_KUBERNETES")
+	controlPlanes     = cmp.Or(os.Getenv("E2E_CONTROLPLANES"), "1")
+	workers           = cmp.Or(os.Getenv("E2E_WORKERS"), "0")
+)
 
 func TestMain(m *testing.M) {
 	code, err := run(m)
@@ -52,13 +61,18 @@ func run(m *testing.M) (code int, err error) {
 	if err != nil {
 		return 1, err
 	}
+	if home := os.Getenv("E2E_HOME"); home != "" {
+		cluster = newEnv("e2e", out, home)
+		own.note(home)
+		return m.Run(), nil
+	}
 	home, err := os.MkdirTemp("", "talos-e2e-")
 	if err != nil {
 		return 1, err
 	}
 	cluster = newEnv("e2e", out, home)
 	before := snapshotHost()
-	if err := cluster.create(); err != nil {
+	if err := cluster.create("--controlplanes", controlPlanes, "--workers", workers); err != nil {
 		cluster.destroy() // best effort: the error that matters is the first
 		return 1, err
 	}
@@ -67,7 +81,7 @@ func run(m *testing.M) (code int, err error) {
 		cluster.dump()
 	}
 	if os.Getenv("E2E_KEEP") != "" {
-		fmt.Fprintf(os.Stderr, "e2e: cluster kept; XDG_STATE_HOME=%s TALOSCONFIG=%s KUBECONFIG=%s\n", home, cluster.talosconfig, cluster.kubeconfig)
+		fmt.Fprintf(os.Stderr, "e2e: cluster kept; E2E_HOME=%[1]s XDG_STATE_HOME=%[1]s TALOSCONFIG=%[2]s KUBECONFIG=%[3]s\n", home, cluster.talosconfig, cluster.kubeconfig)
 		return code, nil
 	}
 	if err := cluster.destroy(); err != nil {
@@ -84,7 +98,7 @@ func newEnv(name, out, home string) env {
 	return env{name: name, out: out, home: home, talosconfig: filepath.Join(home, "talosconfig"), kubeconfig: filepath.Join(home, "kubeconfig")}
 }
 
-// create makes the cluster; args are further flags.
+// create makes the cluster, of one node unless args, further flags, say else.
 func (e env) create(args ...string) error {
 	args = append([]string{"cluster", "create", "--name", e.name, "--controlplanes", "1", "--workers", "0"}, args...)
 	if kubernetesVersion != "" {
