@@ -109,7 +109,7 @@ func (n *node) controllers(st state.State, keeper *status.Machine) (*runtime.Run
 	for _, family := range [][]controller.Controller{
 		{keeper.Controller(n.log)},
 		netconfig.Controllers(netconfig.Options{Log: n.log}),
-		secrets.Controllers(secrets.Options{Log: n.log, Ask: n.crowd.Certificate}),
+		secrets.Controllers(secrets.Options{Log: n.log, Ask: n.crowd.Certificate, Keep: layout.APICertificate}),
 		members.Controllers(*n.crowd),
 		cri.Controllers(cri.ControllerOptions{Log: n.log, Restart: restartCRI}),
 		custom.Controllers(n.log, restartCRI),

@@ -172,7 +172,7 @@ func (w *world) nodeOn(dir, hostname string, document []byte, addresses ...strin
 	rt, err := runtime.NewRuntime(st, zap.NewNop())
 	must(t, err)
 	for _, family := range [][]controller.Controller{
-		secrets.Controllers(secrets.Options{Now: w.now, Log: quiet(), Ask: n.others.Certificate}), members.Controllers(*n.others),
+		secrets.Controllers(secrets.Options{Now: w.now, Log: quiet(), Ask: n.others.Certificate, Keep: filepath.Join(dir, "apid.pem")}), members.Controllers(*n.others),
 	} {
 		for _, c := range family {
 			must(t, rt.RegisterController(c))

@@ -107,6 +107,37 @@ func (w *world) awaitSerial(address, other string) string {
 	}
 }
 
+// TestStartWithoutTrustd: a worker that starts while no control plane node
+// answers serves with what it had, knows whom it knew, and is itself; with an
+// address that the certificate lacks it asks for another when it can.
+func TestStartWithoutTrustd(t *testing.T) {
+	w := newWorld(t)
+	dir := t.TempDir()
+	served := func(r *secretres.ApiCertificate) bool { return r.TypedSpec().Server != nil }
+	before := w.nodeOn(dir, "worker-1", w.worker, "10.5.0.7")
+	first := await(t, before.st, secretres.NewApiCertificate(secrets.APIID), served).TypedSpec().Server
+	await(t, before.st, cluster.NewMember("cp-1"), func(*cluster.Member) bool { return true })
+	before.stop()
+	w.down.Store(true)
+	after := w.nodeOn(dir, "worker-1", w.worker, "10.5.0.7")
+	again := await(t, after.st, secretres.NewApiCertificate(secrets.APIID), served).TypedSpec().Server
+	if !slices.Equal(again.Crt, first.Crt) || !slices.Equal(again.Key, first.Key) {
+		t.Error("it has another certificate than before, with nobody to ask")
+	}
+	await(t, after.st, cluster.NewMember("cp-1"), func(m *cluster.Member) bool { return m.TypedSpec().ControlPlane != nil })
+	if after.others.Identity.ID != before.others.Identity.ID {
+		t.Error("it is another node than before")
+	}
+	after.stop()
+	moved := w.nodeOn(dir, "worker-1", w.worker, "10.5.0.7", "10.6.0.7")
+	await(t, moved.st, secretres.NewApiCertificate(secrets.APIID), served)
+	w.down.Store(false)
+	await(t, moved.st, secretres.NewApiCertificate(secrets.APIID), func(r *secretres.ApiCertificate) bool {
+		leaf, err := pki.ParseCertificate(r.TypedSpec().Server.Crt)
+		return err == nil && leaf.VerifyHostname("10.6.0.7") == nil
+	})
+}
+
 // TestWipedNodeComesBack: a machine whose STATE is new gets its name again at
 // its address; at another it does not, and what it was before can't return.
 func TestWipedNodeComesBack(t *testing.T) {

@@ -22,6 +22,7 @@ const (
 	PowerFile          = MetaDir + "/power"         // "reboot" or "poweroff": what the node asked of the supervisor
 	WipeFile           = MetaDir + "/wipe"          // labels of what a reset has begun to empty
 	IdentityFile       = StateDir + "/identity.key" // what makes the node this node
+	APICertificate     = StateDir + "/apid.pem"     // a worker's certificate with its key
 	MembersFile        = StateDir + "/members.json" // the cluster's nodes, as last seen
 
 	EtcdDataDir     = "/var/lib/etcd"

@@ -60,6 +60,9 @@ type Options struct {
 	Now func() time.Time
 	Log *slog.Logger
 	Ask Ask // on a worker; nil: it gets no certificates
+	// Keep is a file on STATE for a worker's certificate and key, so that it
+	// can start while nobody answers; empty: none.
+	Keep string
 }
 
 // Controllers makes the package's controllers.
@@ -80,7 +83,7 @@ func Controllers(opts Options) []controller.Controller {
 			reconcile.Kind[*secrets.OSRootSecrets](), reconcile.Kind[*secrets.EtcdRootSecrets](),
 			reconcile.Kind[*secrets.KubernetesRootSecrets](), reconcile.Kind[*secrets.KubeletSecrets](),
 		}},
-		{"API", (&worker{ask: opts.Ask, log: opts.Log}).apiStep, []resource.Kind{
+		{"API", (&worker{ask: opts.Ask, log: opts.Log, file: opts.Keep}).apiStep, []resource.Kind{
 			reconcile.Kind[*secrets.ApiCertificate](), reconcile.Kind[*secrets.TrustdCertificate](), reconcile.Kind[*secrets.CertSAN](),
 		}},
 		{"Etcd", etcdStep, []resource.Kind{reconcile.Kind[*secrets.EtcdSecrets]()}},

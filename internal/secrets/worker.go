@@ -2,12 +2,15 @@ package secrets
 
 import (
 	"context"
+	"crypto/tls"
 	"crypto/x509"
+	stdpem "encoding/pem"
 	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
 	"net/netip"
+	"os"
 	"slices"
 	"time"
 
@@ -18,6 +21,7 @@ import (
 
 	"talos/config"
 	"talos/internal/join"
+	"talos/internal/linux/atomicfile"
 	"talos/internal/pki"
 	"talos/internal/reconcile"
 	"talos/internal/resources/pem"
@@ -37,8 +41,9 @@ const (
 // worker gets a worker's certificate. What it remembers spares requests and
 // log lines; without it the node would ask once more than it needs to.
 type worker struct {
-	ask Ask
-	log *slog.Logger
+	ask  Ask
+	log  *slog.Logger
+	file string // where the certificate is kept; none if empty
 
 	asked    []netip.Addr // what the certificate at hand was asked for
 	at       time.Time
@@ -72,7 +77,7 @@ func (w *worker) step(ctx context.Context, r controller.Runtime, cfg *config.Con
 		}
 		have = nil
 	}
-	var server *pem.CertificateAndKey
+	server := w.kept(n.addresses)
 	if have != nil {
 		server = have.TypedSpec().Server
 	}
@@ -81,10 +86,11 @@ func (w *worker) step(ctx context.Context, r controller.Runtime, cfg *config.Con
 		granted, err := w.request(ctx, cfg, join.Want{Names: names, Addresses: n.addresses}, now)
 		if err == nil {
 			server = &pem.CertificateAndKey{Crt: granted.Crt, Key: granted.Key}
+			w.keep(server)
 		}
 		problem = err
 	}
-	if server == nil {
+	if server == nil || problem != nil && !w.usable(server, roots, now) {
 		return problem
 	}
 	if err := safe.WriterModify(ctx, r, secrets.NewApiCertificate(APIID), func(res *secrets.ApiCertificate) error {
@@ -133,6 +139,56 @@ func (w *worker) tell(cfg *config.Config, want join.Want, granted join.Granted) 
 		w.told = text
 		w.log.Warn("the certificate leaves out what a worker can't prove", "machine.certSANs", out)
 	}
+}
+
+// keep writes the certificate down for the next start; without it the node asks
+// then.
+func (w *worker) keep(server *pem.CertificateAndKey) {
+	if w.file == "" {
+		return
+	}
+	if err := atomicfile.Save(w.file, slices.Concat(server.Crt, server.Key), 0o600); err != nil {
+		w.log.Warn("the certificate is not kept for the next start", "err", err)
+	}
+}
+
+// kept is the certificate of the last start, once, if there is one with its key.
+func (w *worker) kept(addresses []netip.Addr) *pem.CertificateAndKey {
+	if w.file == "" || w.asked != nil {
+		return nil
+	}
+	text, err := os.ReadFile(w.file)
+	if err != nil { // there is none, or none that helps
+		return nil
+	}
+	pair, err := tls.X509KeyPair(text, text)
+	if err != nil {
+		return nil
+	}
+	var server pem.CertificateAndKey
+	for rest := text; ; {
+		var block *stdpem.Block
+		if block, rest = stdpem.Decode(rest); block == nil {
+			break
+		}
+		if part := stdpem.EncodeToMemory(block); block.Type == "CERTIFICATE" {
+			server.Crt = append(server.Crt, part...)
+		} else {
+			server.Key = part
+		}
+	}
+	for _, ip := range pair.Leaf.IPAddresses {
+		if a, ok := netip.AddrFromSlice(ip); ok {
+			w.asked = append(w.asked, a.Unmap())
+		}
+	}
+	w.complete = len(w.asked) == len(addresses)
+	return &server
+}
+
+// usable says whether a certificate that should be renewed is better than none.
+func (w *worker) usable(have *pem.CertificateAndKey, roots *x509.CertPool, now time.Time) bool {
+	return pki.Verify(have.Crt, roots, x509.ExtKeyUsageServerAuth, now) == nil
 }
 
 // serves says whether a certificate can be kept.
