@@ -49,10 +49,20 @@ type Backend struct {
 
 // NewBackend names the server behind a socket; the name shows in errors.
 func NewBackend(name, socket string) (*Backend, error) {
+	b, err := newBackend(name, func(ctx context.Context) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", socket)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("client of %s at %s: %w", name, socket, err)
+	}
+	return b, nil
+}
+
+func newBackend(name string, dial func(ctx context.Context) (net.Conn, error)) (*Backend, error) {
 	b := &Backend{name: name}
 	conn, err := grpc.NewClient("passthrough:///"+name,
 		grpc.WithTransportCredentials(insecure.NewCredentials()), // the server learns who we are from the kernel
-		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return b.dial(ctx, socket) }),
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return b.dial(ctx, dial) }),
 		grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff:           backoff.Config{BaseDelay: 20 * time.Millisecond, Multiplier: 2, Jitter: 0.2, MaxDelay: maxBackoff},
 			MinConnectTimeout: time.Second,
@@ -65,7 +75,7 @@ func NewBackend(name, socket string) (*Backend, error) {
 		grpc.WithIdleTimeout(0), grpc.WithDisableServiceConfig(), grpc.WithDisableRetry(), grpc.WithNoProxy(),
 	)
 	if err != nil {
-		return nil, fmt.Errorf("client of %s at %s: %w", name, socket, err)
+		return nil, err
 	}
 	b.conn = conn
 	return b, nil
@@ -74,9 +84,8 @@ func NewBackend(name, socket string) (*Backend, error) {
 // Close ends the connection and every call on it.
 func (b *Backend) Close() error { return b.conn.Close() }
 
-func (b *Backend) dial(ctx context.Context, socket string) (net.Conn, error) {
-	var d net.Dialer
-	conn, err := d.DialContext(ctx, "unix", socket)
+func (b *Backend) dial(ctx context.Context, dial func(ctx context.Context) (net.Conn, error)) (net.Conn, error) {
+	conn, err := dial(ctx)
 	if err != nil {
 		b.dialErr.Store(&err)
 		return nil, err
