@@ -2,140 +2,96 @@ package machine
 
 import (
 	"context"
+	"encoding/base64"
+	"errors"
 	"fmt"
+	"net/netip"
+	"sync"
 	"time"
 
 	"github.com/cosi-project/runtime/pkg/safe"
+	"github.com/cosi-project/runtime/pkg/state"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"talos/api/cluster"
+	"talos/client"
+	"talos/client/talosconfig"
 	"talos/config"
-	"talos/internal/kube/api"
+	"talos/internal/authz"
+	"talos/internal/health"
+	"talos/internal/pki"
+	clusterres "talos/internal/resources/cluster"
 	"talos/internal/resources/runtime"
 	"talos/internal/resources/secrets"
-	"talos/internal/service"
 )
 
 const (
-	healthInterval = 250 * time.Millisecond // between two tries of a check
-	healthDefault  = 20 * time.Minute       // when the caller sets no limit
-	healthOneTry   = 10 * time.Second       // a try that hangs is a failed try
+	healthDefault = 20 * time.Minute // when the caller sets no limit
+	healthMax     = 24 * time.Hour
 )
 
-// check is one thing that a healthy cluster has; nil means it has.
-type check struct {
-	name string
-	try  func(context.Context) error
-}
-
-// HealthCheck goes through the checks in the order in which a cluster comes
-// up, waits for each, and tells how it goes. It ends with the first that is
-// not fulfilled in time, and with its last error.
+// HealthCheck goes through the checks of a healthy cluster, waits for each, and
+// tells how it goes. It ends with the first that is not fulfilled in time, and
+// with its last error. A worker, which may ask nobody, checks itself alone.
 func (s *Server) HealthCheck(req *cluster.HealthCheckRequest, stream grpc.ServerStreamingServer[cluster.HealthCheckProgress]) error {
 	limit := healthDefault
 	if req.GetWaitTimeout() != nil {
-		limit = req.GetWaitTimeout().AsDuration()
+		limit = min(req.GetWaitTimeout().AsDuration(), healthMax)
 	}
 	ctx, cancel := context.WithTimeout(stream.Context(), limit)
 	defer cancel()
-	for _, c := range s.checks() {
-		if err := runCheck(ctx, c, stream.Send); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// runCheck tries c until it is fulfilled, and reports each new reason once.
-func runCheck(ctx context.Context, c check, send func(*cluster.HealthCheckProgress) error) error {
-	last := ""
-	for {
-		tryCtx, cancel := context.WithTimeout(ctx, healthOneTry)
-		err := c.try(tryCtx)
-		cancel()
-		message := "waiting for " + c.name + ": OK"
-		if err != nil {
-			message = "waiting for " + c.name + ": " + err.Error()
-		}
-		if message != last {
-			last = message
-			if err := send(&cluster.HealthCheckProgress{Message: message}); err != nil {
-				return err
-			}
-		}
-		if err == nil {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return status.Errorf(codes.DeadlineExceeded, "%s: not in time: %v", c.name, err)
-		case <-time.After(healthInterval):
-		}
-	}
-}
-
-// checks are what this node can tell of its cluster.
-func (s *Server) checks() []check {
-	list := []check{{"this node's services to be healthy", s.servicesHealthy}}
-	cfg := s.Config.Active()
-	if cfg == nil {
-		return append(list, check{"a machine configuration", func(context.Context) error {
-			return fmt.Errorf("none has been applied")
-		}})
-	}
-	if cfg.Machine.Type == config.TypeWorker {
-		return append(list, check{"this machine to be ready", s.machineReady})
-	}
-	list = append(list,
-		check{"etcd to be healthy", s.etcdHealthy},
-		check{"this machine to be ready", s.machineReady},
-		check{"all Kubernetes nodes to be Ready", s.nodesReady},
-		check{"the control plane's pods to be ready", s.podsReady("tier=control-plane")},
-	)
-	if cfg.Cluster.Proxy == nil || !config.Bool(cfg.Cluster.Proxy.Disabled, false) {
-		list = append(list, check{"kube-proxy to be ready", s.podsReady("k8s-app=kube-proxy")})
-	}
-	if cfg.Cluster.CoreDNS == nil || !config.Bool(cfg.Cluster.CoreDNS.Disabled, false) {
-		list = append(list, check{"coredns to be ready", s.podsReady("k8s-app=kube-dns")})
-	}
-	return list
-}
-
-func (s *Server) servicesHealthy(context.Context) error {
-	for _, svc := range s.Services.List() {
-		switch {
-		case svc.State == "Skipped" || svc.State == "Finished":
-		case svc.State != "Running":
-			return fmt.Errorf("%s is %s%s", svc.ID, svc.State, reason(svc.Events))
-		case !svc.Health.Healthy && svc.Health.Message != "":
-			return fmt.Errorf("%s is not healthy: %s", svc.ID, svc.Health.Message)
-		case !svc.Health.Healthy:
-			return fmt.Errorf("%s has not been checked yet", svc.ID)
-		}
-	}
-	return nil
-}
-
-func (s *Server) etcdHealthy(ctx context.Context) error {
-	client, err := s.Etcd.Client(ctx)
+	checks, done, err := s.checks(ctx, req.GetClusterInfo(), limit)
 	if err != nil {
 		return err
 	}
-	members, err := client.MemberList(ctx)
+	defer done()
+	err = health.Run(ctx, checks, func(check, state string) error {
+		return stream.Send(&cluster.HealthCheckProgress{Message: "waiting for " + check + ": " + state})
+	})
+	if late := (*health.Error)(nil); errors.As(err, &late) {
+		return status.Error(codes.DeadlineExceeded, late.Error())
+	}
+	return err
+}
+
+// checks are what this node can tell of its cluster. done closes the connections.
+func (s *Server) checks(ctx context.Context, info *cluster.ClusterInfo, limit time.Duration) (checks []health.Check, done func(), err error) {
+	cfg := s.Config.Active()
+	if cfg == nil {
+		return []health.Check{{Name: "a machine configuration", Try: func(context.Context) error {
+			return fmt.Errorf("none has been applied")
+		}}}, func() {}, nil
+	}
+	if !cfg.IsControlPlane() {
+		return []health.Check{{Name: "this worker to be ready; ask a control plane node for the others", Try: s.machineReady}}, func() {}, nil
+	}
+	secret, err := safe.StateGetByID[*secrets.KubernetesSecrets](ctx, s.State, "k8s-secrets")
+	if state.IsNotFoundError(err) {
+		return nil, nil, status.Error(codes.FailedPrecondition, "health: this node has no access to Kubernetes yet; see `talosctl services`")
+	} else if err != nil {
+		return nil, nil, err
+	}
+	kubernetes, closeKubernetes, err := health.Access([]byte(secret.TypedSpec().LocalhostAdminKubeconfig), info.GetForceEndpoint())
 	if err != nil {
-		return fmt.Errorf("list members: %w", err)
+		return nil, nil, err
 	}
-	for _, m := range members.Members {
-		if m.Name == "" {
-			return fmt.Errorf("member %016x has not started", m.ID)
-		}
+	peers, err := s.newPeers(ctx, limit)
+	if err != nil {
+		closeKubernetes()
+		return nil, nil, err
 	}
-	return nil
+	c := &health.Cluster{Kubernetes: kubernetes, NoProxy: off(cfg), NoDNS: cfg.Cluster.CoreDNS != nil && config.Bool(cfg.Cluster.CoreDNS.Disabled, false)}
+	if network := config.Of(cfg.Cluster.Network); network.CNI != nil {
+		c.NoNetwork = network.CNI.Name == "none"
+	}
+	c.Nodes = func(ctx context.Context) ([]health.Node, error) { return s.nodes(ctx, info, peers) }
+	return c.Checks(), func() { peers.close(); closeKubernetes() }, nil
+}
+
+func off(cfg *config.Config) bool {
+	return cfg.Cluster.Proxy != nil && config.Bool(cfg.Cluster.Proxy.Disabled, false)
 }
 
 func (s *Server) machineReady(ctx context.Context) error {
@@ -149,76 +105,109 @@ func (s *Server) machineReady(ctx context.Context) error {
 	return nil
 }
 
-// kube talks to this node's API server as administrator.
-func (s *Server) kube(ctx context.Context) (*api.Client, error) {
-	res, err := safe.StateGetByID[*secrets.KubernetesSecrets](ctx, s.State, "k8s-secrets")
+// nodes are those that the caller names, else all members of the cluster.
+func (s *Server) nodes(ctx context.Context, info *cluster.ClusterInfo, p *peers) ([]health.Node, error) {
+	var out []health.Node
+	add := func(name string, controlPlane bool, addresses ...string) error {
+		c, err := p.dial(ctx, addresses[0])
+		if err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		out = append(out, health.Node{Name: name, ControlPlane: controlPlane, Addresses: addresses, Machine: c.Machine, Resources: c.Resources})
+		return nil
+	}
+	for _, name := range info.GetControlPlaneNodes() {
+		if err := add(name, true, name); err != nil {
+			return nil, err
+		}
+	}
+	for _, name := range info.GetWorkerNodes() {
+		if err := add(name, false, name); err != nil {
+			return nil, err
+		}
+	}
+	if len(out) > 0 {
+		return out, nil
+	}
+	members, err := safe.StateListAll[*clusterres.Member](ctx, s.State)
 	if err != nil {
 		return nil, err
 	}
-	return api.New([]byte(res.TypedSpec().LocalhostAdminKubeconfig))
+	for m := range members.All() {
+		spec := m.TypedSpec()
+		if len(spec.Addresses) == 0 {
+			return nil, fmt.Errorf("%s has no address yet", spec.Hostname)
+		}
+		if err := add(spec.Hostname, spec.MachineType != clusterres.TypeWorker, texts(spec.Addresses)...); err != nil {
+			return nil, err
+		}
+	}
+	if len(out) == 0 {
+		return nil, errors.New("the members of the cluster are not known yet")
+	}
+	return out, nil
 }
 
-func (s *Server) nodesReady(ctx context.Context) error {
-	client, err := s.kube(ctx)
+func texts(addresses []netip.Addr) []string {
+	var out []string
+	for _, a := range addresses {
+		out = append(out, a.String())
+	}
+	return out
+}
+
+// peers are connections to the APIs of all nodes as a reader, for one run.
+type peers struct {
+	config *talosconfig.Config
+
+	mu    sync.Mutex // guards conns
+	conns map[string]*client.Client
+}
+
+// newPeers issues a reader's certificate that lives no longer than the run: this
+// node holds the CA's key.
+func (s *Server) newPeers(ctx context.Context, limit time.Duration) (*peers, error) {
+	root, err := safe.StateGetByID[*secrets.OSRootSecrets](ctx, s.State, "os")
 	if err != nil {
-		return err
+		return nil, err
 	}
-	nodes, err := client.Resource(schema.GroupVersionResource{Version: "v1", Resource: "nodes"}).List(ctx, metav1.ListOptions{})
+	if root.TypedSpec().IssuingCA == nil {
+		return nil, status.Error(codes.FailedPrecondition, "health: this node does not hold the CA's key; ask another control plane node")
+	}
+	ca, err := pki.ParseCA(root.TypedSpec().IssuingCA.Crt, root.TypedSpec().IssuingCA.Key)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if len(nodes.Items) == 0 {
-		return fmt.Errorf("no node has registered yet")
-	}
-	for _, node := range nodes.Items {
-		if !conditionTrue(node, "Ready") {
-			return fmt.Errorf("node %s is not Ready", node.GetName())
-		}
-	}
-	return nil
-}
-
-// podsReady wants at least one pod with the labels in kube-system, all Ready.
-func (s *Server) podsReady(labels string) func(context.Context) error {
-	return func(ctx context.Context) error {
-		client, err := s.kube(ctx)
-		if err != nil {
-			return err
-		}
-		pods, err := client.Resource(schema.GroupVersionResource{Version: "v1", Resource: "pods"}).Namespace("kube-system").
-			List(ctx, metav1.ListOptions{LabelSelector: labels})
-		if err != nil {
-			return err
-		}
-		if len(pods.Items) == 0 {
-			return fmt.Errorf("no pod with %s exists yet", labels)
-		}
-		for _, pod := range pods.Items {
-			if !conditionTrue(pod, "Ready") {
-				return fmt.Errorf("pod %s is not Ready", pod.GetName())
-			}
-		}
-		return nil
-	}
-}
-
-func conditionTrue(object unstructured.Unstructured, kind string) bool {
-	conditions, _, err := unstructured.NestedSlice(object.Object, "status", "conditions")
+	reader := string(authz.Reader)
+	pair, err := ca.Issue(pki.Template{CommonName: "health", Organization: []string{reader}, Client: true, Lifetime: limit + time.Minute}, time.Now())
 	if err != nil {
-		return false
+		return nil, err
 	}
-	for _, c := range conditions {
-		if m, ok := c.(map[string]any); ok && m["type"] == kind {
-			return m["status"] == "True"
-		}
-	}
-	return false
+	encode := base64.StdEncoding.EncodeToString
+	return &peers{conns: map[string]*client.Client{}, config: &talosconfig.Config{
+		Context:  "health",
+		Contexts: map[string]*talosconfig.Context{"health": {Endpoints: []string{"named below"}, CA: encode(ca.CrtPEM), Crt: encode(pair.Crt), Key: encode(pair.Key)}},
+	}}, nil
 }
 
-// reason is the last thing that was said of a service.
-func reason(events []service.Event) string {
-	if len(events) == 0 || events[len(events)-1].Message == "" {
-		return ""
+func (p *peers) dial(ctx context.Context, address string) (*client.Client, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if c := p.conns[address]; c != nil {
+		return c, nil
 	}
-	return ": " + events[len(events)-1].Message
+	c, err := client.New(ctx, client.Options{Config: p.config, Endpoints: []string{address}})
+	if err != nil {
+		return nil, err
+	}
+	p.conns[address] = c
+	return c, nil
+}
+
+func (p *peers) close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, c := range p.conns {
+		_ = c.Close() // nothing is to be saved
+	}
 }

@@ -14,10 +14,12 @@ import (
 	"talos/api/cluster"
 	"talos/client"
 	"talos/cmd/talosctl/internal/cli"
+	"talos/internal/health"
 )
 
 func healthCommand(a *cli.App) *cobra.Command {
 	var timeout time.Duration
+	var server bool
 	info := &cluster.ClusterInfo{}
 	cmd := &cobra.Command{
 		Use:   "health",
@@ -26,6 +28,7 @@ func healthCommand(a *cli.App) *cobra.Command {
 	}
 	format := cli.OutputFlag(cmd)
 	f := cmd.Flags()
+	f.BoolVar(&server, "server", true, "let a control plane node check; false: check from here, through the endpoints")
 	f.DurationVar(&timeout, "wait-timeout", 20*time.Minute, "how long to wait")
 	f.StringSliceVar(&info.ControlPlaneNodes, "control-plane-nodes", nil, "the control plane nodes there should be (default: those the cluster knows)")
 	f.StringSliceVar(&info.WorkerNodes, "worker-nodes", nil, "the workers there should be (default: those the cluster knows)")
@@ -42,7 +45,14 @@ func healthCommand(a *cli.App) *cobra.Command {
 		if err := cli.OneNode(c); err != nil {
 			return err
 		}
-		return Health(cmd.Context(), a, c, *format, timeout, info)
+		if server {
+			return Health(cmd.Context(), a, c, *format, timeout, info)
+		}
+		checks := &checkWriter{a: a, format: *format, printer: cli.NewPrinter(a.Out, *format)}
+		if err := checkFromHere(cmd.Context(), c, checks, timeout, info); err != nil {
+			return errors.Join(checks.end(false), lateCheck(err, timeout))
+		}
+		return checks.end(true)
 	}
 	return cmd
 }
@@ -66,7 +76,7 @@ func Health(ctx context.Context, a *cli.App, c *client.Client, format cli.Format
 			return checks.end(true)
 		}
 		if err != nil {
-			return errors.Join(checks.end(false), healthError(err, checks.check))
+			return errors.Join(checks.end(false), healthError(err, checks, timeout))
 		}
 		if md := progress.GetMetadata(); md.GetError() != "" {
 			return errors.Join(checks.end(false), errors.New(md.GetError()))
@@ -77,11 +87,23 @@ func Health(ctx context.Context, a *cli.App, c *client.Client, format cli.Format
 	}
 }
 
-func healthError(err error, check string) error {
-	if check == "" {
+// healthError tells of the check that was under way, and when time was up what it
+// waited for.
+func healthError(err error, w *checkWriter, timeout time.Duration) error {
+	switch {
+	case w.check == "":
 		return err
+	case client.KindOf(err) == client.Timeout:
+		return &cli.TimeoutError{What: strings.TrimPrefix(w.check, "waiting for "), Limit: timeout, Last: w.state}
 	}
-	return fmt.Errorf("%s: %w", check, err)
+	return fmt.Errorf("%s: %w", w.check, err)
+}
+
+func lateCheck(err error, timeout time.Duration) error {
+	if late := (*health.Error)(nil); errors.As(err, &late) {
+		return &cli.TimeoutError{What: late.Check, Limit: timeout, Last: late.Err.Error()}
+	}
+	return err
 }
 
 // checkWriter turns the messages of the server into one line per check. A

@@ -47,7 +47,7 @@ func listServices(ctx context.Context, a *cli.App, format cli.Format) error {
 		rows: func(node string, m *machine.ServiceList, row func(...string)) {
 			for _, s := range m.GetServices() {
 				last, text := lastEvent(s)
-				row(node, s.GetId(), s.GetState(), health(s.GetHealth()), last, text)
+				row(node, s.GetId(), s.GetState(), healthOf(s.GetHealth()), last, text)
 			}
 		},
 	}.run(ctx, a, format)
@@ -67,7 +67,7 @@ func since(t time.Time) string {
 	return max(0, time.Since(t)).Round(time.Second).String() + " ago"
 }
 
-func health(h *machine.ServiceHealth) string {
+func healthOf(h *machine.ServiceHealth) string {
 	switch {
 	case h == nil || h.GetUnknown():
 		return "?"
@@ -121,7 +121,7 @@ func printService(a *cli.App, node string, s *machine.ServiceInfo) error {
 	t := cli.NewTable(a.Out, "NODE", node)
 	t.Row("ID", s.GetId())
 	t.Row("STATE", s.GetState())
-	t.Row("HEALTH", health(s.GetHealth()))
+	t.Row("HEALTH", healthOf(s.GetHealth()))
 	if text := s.GetHealth().GetLastMessage(); text != "" {
 		t.Row("LAST HEALTH MESSAGE", text)
 	}
