@@ -39,12 +39,16 @@ damaged.`,
 	}
 	cmd.Flags().StringVar(&from, "recover-from", "", "start with the contents of this snapshot")
 	cmd.Flags().BoolVar(&unchecked, "recover-skip-hash-check", false, "take a snapshot without a checksum, a copy of a member's database file")
+	waiting := cli.WaitFlags(cmd, true, 10*time.Minute, "etcd is healthy")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if unchecked && from == "" {
 			return cli.Usage("--recover-skip-hash-check goes with --recover-from")
 		}
 		if from != "" {
-			return recoverEtcd(cmd.Context(), a, from, unchecked)
+			if err := recoverEtcd(cmd.Context(), a, from, unchecked); err != nil || !waiting.On {
+				return err
+			}
+			return AwaitService(cmd.Context(), a, *waiting, "etcd")
 		}
 		_, err := cli.Ask(cmd.Context(), a, cli.Node, func(ctx context.Context, c *client.Client) (*machine.BootstrapResponse, error) {
 			if err := cli.OneNode(c); err != nil {
@@ -52,10 +56,14 @@ damaged.`,
 			}
 			return c.Machine.Bootstrap(ctx, &machine.BootstrapRequest{})
 		})
-		if err == nil {
-			a.Note("etcd is starting: `%s health` follows the cluster", a.Name)
+		if err != nil {
+			return err
 		}
-		return err
+		a.Note("etcd is starting: `%s health` follows the cluster", a.Name)
+		if !waiting.On {
+			return nil
+		}
+		return AwaitService(cmd.Context(), a, *waiting, "etcd")
 	}
 	return cmd
 }
