@@ -77,7 +77,7 @@ spec:
   selector: {matchLabels: {app: web}}
   template:
     metadata: {labels: {app: web}}
-    spec: {containers: [{name: pause, image: "registry.k8s.io/pause:3.10"}]}
+    spec: {containers: [{name: pause, image: "registry.k8s.io/e2e-test-images/agnhost:2.66.1", args: [pause]}]}
 ---
 apiVersion: policy/v1
 kind: PodDisruptionBudget
@@ -89,8 +89,7 @@ spec: {minAvailable: 2, selector: {matchLabels: {app: web}}}
 // part of the time and not longer; without one they are moved away.
 func drained(t *testing.T, e env, worker string) {
 	address := e.address(t, worker)
-	manifest := strings.ReplaceAll(budgeted, "registry.k8s.io/pause:3.10", pauseImage(t, e))
-	e.must(t, manifest, "kubectl", "apply", "-f", "-")
+	e.must(t, budgeted, "kubectl", "apply", "-f", "-")
 	e.must(t, "", "kubectl", "rollout", "status", "deployment/web", "--timeout=100s")
 	if on := nodesOf(t, e); on != worker+" "+worker {
 		t.Fatalf("the pods are on %q, want %s: the control plane node takes none", on, worker)
@@ -125,17 +124,6 @@ func drained(t *testing.T, e env, worker string) {
 	}
 	e.must(t, "", "kubectl", "uncordon", worker)
 	e.must(t, "", "kubectl", "delete", "deployment", "web")
-}
-
-// pauseImage is an image that every node has.
-func pauseImage(t *testing.T, e env) string {
-	t.Helper()
-	for _, line := range strings.Split(e.must(t, "", "kubectl", "get", "nodes", "-o", `jsonpath={range .items[0].status.images[*]}{.names[-1]}{"\n"}{end}`), "\n") {
-		if strings.Contains(line, "/pause:") {
-			return line
-		}
-	}
-	return "registry.k8s.io/pause:3.10"
 }
 
 // nodesOf are the nodes of the pods of the Deployment.
