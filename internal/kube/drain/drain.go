@@ -53,7 +53,7 @@ type Node struct {
 func (n *Node) Cordon(ctx context.Context) error {
 	client, name, err := n.Connect(ctx)
 	if err != nil {
-		return fmt.Errorf("cordon: %w", err)
+		return fmt.Errorf("reach Kubernetes: %w", err)
 	}
 	if alone(ctx, client, name) {
 		return nil
@@ -63,7 +63,7 @@ func (n *Node) Cordon(ctx context.Context) error {
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("cordon: %w", err)
+		return fmt.Errorf("reach Kubernetes: %w", err)
 	}
 	patch := CordonPatch(obj, n.Boot)
 	if patch == nil {
@@ -76,11 +76,11 @@ func (n *Node) Cordon(ctx context.Context) error {
 func (n *Node) Uncordon(ctx context.Context) error {
 	client, name, err := n.Connect(ctx)
 	if err != nil {
-		return fmt.Errorf("uncordon: %w", err)
+		return fmt.Errorf("reach Kubernetes: %w", err)
 	}
 	obj, err := client.Resource(nodes).Get(ctx, name, metav1.GetOptions{})
 	if err != nil {
-		return fmt.Errorf("uncordon: %w", err)
+		return fmt.Errorf("reach Kubernetes: %w", err)
 	}
 	if _, marked := obj.GetAnnotations()[Mark]; !marked {
 		return nil
@@ -105,7 +105,7 @@ func (n *Node) patch(ctx context.Context, client *api.Client, name string, patch
 func (n *Node) Drain(ctx context.Context, say func(string)) error {
 	client, name, err := n.Connect(ctx)
 	if err != nil {
-		return fmt.Errorf("drain: %w", err)
+		return fmt.Errorf("reach Kubernetes: %w", err)
 	}
 	if alone(ctx, client, name) {
 		say("no other node could take the pods: they stay here")
@@ -132,7 +132,7 @@ func (n *Node) Drain(ctx context.Context, say func(string)) error {
 			if said == "" {
 				said = "an answer of the Kubernetes API"
 			}
-			return fmt.Errorf("drain: not in time, going on without; waited for %s", said)
+			return fmt.Errorf("not in time, going on without; waited for %s", said)
 		}
 	}
 }
