@@ -40,6 +40,7 @@ const etcdService = "etcd"
 const (
 	firstPause = 200 * time.Millisecond
 	lastPause  = 10 * time.Second
+	settle     = 200 * time.Millisecond // changes come in groups when a fleet starts
 )
 
 // Options are what the parts work with.
@@ -132,8 +133,10 @@ func (k *keeper) step(ctx context.Context, r controller.Runtime, log *slog.Logge
 	return publish(ctx, r, Merge(list, own))
 }
 
-// follow lets the controller take a step with every change of the list.
+// follow lets the controller take a step with every change of the list, and
+// keeps the list now and then.
 func (k *keeper) follow(ctx context.Context) error {
+	defer k.List.Save()
 	for {
 		_, _, changed := k.List.Now()
 		select {
@@ -144,6 +147,10 @@ func (k *keeper) follow(ctx context.Context) error {
 		select {
 		case k.ticks <- struct{}{}:
 		default: // one is on its way
+		}
+		k.List.Save()
+		if !loop.Sleep(ctx, settle) {
+			return nil
 		}
 	}
 }

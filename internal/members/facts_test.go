@@ -231,7 +231,9 @@ func TestListIsKept(t *testing.T) {
 	default:
 		t.Error("nobody is told of the change")
 	}
+	l.Save()
 	l.Set(nil, false) // helps nobody after a restart
+	l.Save()
 	got, live, _ := NewList(file, quiet).Now()
 	if live || len(got) != 1 || got[0].Hostname != "w-1" {
 		t.Errorf("kept are %v, live %v; want w-1 alone", got, live)

@@ -1,6 +1,7 @@
 package members
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -59,22 +60,29 @@ func load(file string) ([]Record, error) {
 	return good, nil
 }
 
-// Set replaces the list. An empty one is not kept: it would not help to find
-// anybody.
+// Set replaces the list.
 func (l *List) Set(records []Record, live bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	same := reflect.DeepEqual(l.records, records)
-	if same && l.live == live {
+	if l.live == live && reflect.DeepEqual(l.records, records) {
 		return
 	}
 	l.records, l.live = records, live
 	close(l.changed)
 	l.changed = make(chan struct{})
-	if same || len(records) == 0 {
+}
+
+// Save keeps the list for the next start. An empty one is not kept: it would
+// not help to find anybody.
+func (l *List) Save() {
+	records, _, _ := l.Now()
+	if len(records) == 0 {
 		return
 	}
 	data, err := json.Marshal(records)
+	if have, readErr := os.ReadFile(l.file); readErr == nil && bytes.Equal(have, data) {
+		return
+	}
 	if err == nil {
 		err = atomicfile.Save(l.file, data, 0o600)
 	}
