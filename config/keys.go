@@ -192,7 +192,7 @@ func secret(pattern string) bool {
 // tell warns of a key or refuses it, as the table has it, when its value asks for something.
 func (d *decoder) tell(name, value *yaml.Node, k key) {
 	row, ok := rows()[k.pattern]
-	if !ok || !asks(value, row.Disposition) {
+	if !ok || !asks(value, row.Disposition) || registryOff(k.pattern) {
 		return
 	}
 	switch row.Disposition {
@@ -201,6 +201,12 @@ func (d *decoder) tell(name, value *yaml.Node, k key) {
 	case Refused:
 		d.problem(name, k, "a key that is refused", "it left out: "+row.Reason)
 	}
+}
+
+// registryOff says whether a key switches off a registry of members: none is
+// ever asked, so the node does what it says.
+func registryOff(pattern string) bool {
+	return strings.HasPrefix(pattern, "cluster.discovery.registries.") && strings.HasSuffix(pattern, ".disabled")
 }
 
 // asks says whether a value wants anything. What merely switches off does not.

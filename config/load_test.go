@@ -228,7 +228,8 @@ func TestDocuments(t *testing.T) {
 }
 
 func TestWarnings(t *testing.T) {
-	doc := patched(t, `machine: {sysctls: {vm.swappiness: "1"}, install: {disk: /dev/sda, wipe: false}, features: {kubePrism: {enabled: true, port: 7445}, hostDNS: {enabled: true}, imageCache: {localEnabled: true}, diskQuotaSupport: false}}`)
+	doc := patched(t, `cluster: {discovery: {enabled: true, registries: {kubernetes: {disabled: true}, service: {disabled: true}}}}
+machine: {sysctls: {vm.swappiness: "1"}, install: {disk: /dev/sda, wipe: false}, features: {kubePrism: {enabled: true, port: 7445}, hostDNS: {enabled: true}, imageCache: {localEnabled: true}, diskQuotaSupport: false}}`)
 	_, warnings, err := Load("x.yaml", []byte(doc))
 	if err != nil {
 		t.Fatal(err)
@@ -241,6 +242,28 @@ func TestWarnings(t *testing.T) {
 	want := []string{"machine.features.imageCache.localEnabled", "machine.install.disk", "machine.sysctls"}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("warnings (-want +got):\n%s", diff)
+	}
+}
+
+// TestAccessOnWorker: one patch for all nodes may ask for it.
+func TestAccessOnWorker(t *testing.T) {
+	p, err := LoadPatch([]byte(`machine: {features: {kubernetesTalosAPIAccess: {enabled: true, allowedRoles: ["os:reader"], allowedKubernetesNamespaces: [default]}}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []*Config{generated(t).ControlPlane, generated(t).Worker} {
+		doc, err := ApplyPatches([]byte(document(t, c)), []Patch{p})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, warnings, err := Load("x", doc)
+		want := 0
+		if c.Machine.Type == TypeWorker {
+			want = 1
+		}
+		if err != nil || len(warnings) != want {
+			t.Errorf("%s: %v, %v; want %d warnings", c.Machine.Type, warnings, err, want)
+		}
 	}
 }
 

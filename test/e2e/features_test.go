@@ -49,7 +49,7 @@ func dialInNode(t *testing.T, network, address string) (net.Conn, error) {
 			return
 		}
 		// A literal address: the dialer stays on this thread.
-		conn, err := net.DialTimeout(network, address, 5*time.Second)
+		conn, err := net.DialTimeout(network, address, 2*time.Second)
 		done <- result{conn, err}
 	}()
 	r := <-done

@@ -131,23 +131,22 @@ func apart(t *testing.T, other env) {
 	}
 	own := x509.NewCertPool()
 	own.AppendCertsFromPEM(data)
-	for range 20 { // a wrong one now and then would be wrong
-		conn, err := dialInNode(t, "tcp", gateway(t, cluster)+":6443")
+	ours := gateway(t, cluster)
+	for range 20 { // now and then a wrong one would be wrong
+		conn, err := dialInNode(t, "tcp", ours+":6443")
 		if err != nil {
 			t.Fatalf("own gateway: %v", err)
 		}
-		client := tls.Client(conn, &tls.Config{RootCAs: own, ServerName: gateway(t, cluster), MinVersion: tls.VersionTLS13})
+		client := tls.Client(conn, &tls.Config{RootCAs: own, ServerName: ours, MinVersion: tls.VersionTLS13})
 		if err := client.Handshake(); err != nil {
 			t.Errorf("own gateway: %v, want the own API server", err)
 		}
 		client.Close()
 	}
-	for _, port := range []string{"6443", "50000"} {
-		for _, host := range []string{gateway(t, other), secondNetwork + ".2"} {
-			if conn, err := dialInNode(t, "tcp", host+":"+port); err == nil {
-				conn.Close()
-				t.Errorf("%s:%s of the other cluster answers", host, port)
-			}
+	for _, address := range []string{gateway(t, other) + ":6443", secondNetwork + ".2:50000"} {
+		if conn, err := dialInNode(t, "tcp", address); err == nil {
+			conn.Close()
+			t.Errorf("%s of the other cluster answers", address)
 		}
 	}
 }
