@@ -38,6 +38,8 @@ func TestMayAccess(t *testing.T) {
 		{"apid writes its certificate", layout.APIUID, secrets.ApiCertificateType, state.Update, "", secrets.Namespace, false},
 		{"apid reads the CA's key", layout.APIUID, secrets.OSRootSecretsType, state.Get, "", secrets.Namespace, false},
 		{"apid watches the configuration", layout.APIUID, config.MachineConfigType, state.Watch, "", config.Namespace, false},
+		{"apid watches the members", layout.APIUID, cluster.MemberType, state.Watch, "", cluster.Namespace, true},
+		{"apid writes a member", layout.APIUID, cluster.MemberType, state.Create, "x", cluster.Namespace, false},
 		{"trustd reads apid's certificate", layout.TrustUID, secrets.ApiCertificateType, state.Get, "", secrets.Namespace, false},
 		{"networkd writes a status", layout.NetworkUID, network.AddressStatusType, state.Create, "x", network.Namespace, true},
 		{"networkd writes its lease", layout.NetworkUID, network.AddressSpecType, state.Create, "operator/eth0", network.ConfigNamespace, true},

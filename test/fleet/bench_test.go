@@ -76,6 +76,7 @@ func measureFleet(t *testing.T, add func(string, float64, string, string)) {
 	add("1,000 nodes in one call, the first time (TLS with each)", cold.Seconds()*1000, "ms", "")
 	add("1,000 nodes in one call, p50 of 15", median(took).Seconds()*1000, "ms", "300")
 	add("apid's memory then (RSS)", g.memory(t, "VmRSS"), "MB", "64")
+	add("of that, its own (anonymous pages)", g.memory(t, "RssAnon"), "MB", "")
 	add("apid's memory at most (RSS)", g.memory(t, "VmHWM"), "MB", "")
 }
 
