@@ -93,7 +93,10 @@ func Serve(ctx context.Context, log *slog.Logger, config Config) error {
 		wg.Wait()
 	}()
 	ring, own, others := &keyring{}, &self{}, &members{}
-	peers := proxy.NewPeers(dialer{ring}.dial, maxPeers)
+	peers, err := proxy.NewPeers(dialer{ring}.dial, maxPeers)
+	if err != nil {
+		return err
+	}
 	defer peers.Close()
 	ready := make(chan struct{})
 	first := sync.OnceFunc(func() { close(ready) })

@@ -86,16 +86,17 @@ func unaryOne(ctx context.Context, stream grpc.ServerStream, call *Call) error {
 // is replaced once.
 func invoke(ctx context.Context, target Target, method string, in, out *frame, opts ...grpc.CallOption) error {
 	for attempt := 1; ; attempt++ {
-		conn, release, err := target.Server.connect(ctx)
+		c, err := target.Server.connect(ctx)
 		if err != nil {
 			return err
 		}
-		err = conn.Invoke(ctx, method, in, out, opts...)
-		if err != nil && (attempt > 1 || !unsent(err)) {
-			err = target.Server.explain(conn, err)
+		err = c.conn.Invoke(c.context(ctx), method, in, out, opts...)
+		again := attempt == 1 && unsent(err)
+		if err != nil && !again {
+			err = target.Server.explain(c, err)
 		}
-		release()
-		if err == nil || attempt > 1 || !unsent(err) {
+		c.release()
+		if !again {
 			return err
 		}
 	}
@@ -105,32 +106,35 @@ func invoke(ctx context.Context, target Target, method string, in, out *frame, o
 // that broke before is replaced once.
 func open(ctx context.Context, target Target, method string) (down *downstream, err error) {
 	for attempt := 1; ; attempt++ {
-		conn, release, err := target.Server.connect(ctx)
+		c, err := target.Server.connect(ctx)
 		if err != nil {
 			return nil, err
 		}
-		stream, err := conn.NewStream(ctx, bidi, method)
+		stream, err := c.conn.NewStream(c.context(ctx), bidi, method)
 		if err == nil {
-			return &downstream{ClientStream: stream, server: target.Server, conn: conn, release: release}, nil
+			return &downstream{ClientStream: stream, server: target.Server, connection: c}, nil
 		}
-		if attempt > 1 || !unsent(err) {
-			err = target.Server.explain(conn, err)
-			release()
+		again := attempt == 1 && unsent(err)
+		if !again {
+			err = target.Server.explain(c, err)
+		}
+		c.release()
+		if !again {
 			return nil, err
 		}
-		release()
 	}
 }
 
 // downstream is a stream to a server.
 type downstream struct {
 	grpc.ClientStream
-	server  Server
-	conn    *grpc.ClientConn
-	release func()
+	server     Server
+	connection connection
 }
 
-func (d *downstream) explain(err error) error { return d.server.explain(d.conn, err) }
+func (d *downstream) release() { d.connection.release() }
+
+func (d *downstream) explain(err error) error { return d.server.explain(d.connection, err) }
 
 // receive reads the one message of a unary call.
 func receive(stream grpc.ServerStream, in *frame) error {
