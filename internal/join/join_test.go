@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cosi-project/runtime/pkg/state"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
@@ -25,6 +26,7 @@ import (
 
 	"talos/api/membership"
 	"talos/api/security"
+	"talos/config"
 	"talos/internal/apid"
 	"talos/internal/audit"
 	"talos/internal/identity"
@@ -372,4 +374,29 @@ func TestNoEtcd(t *testing.T) {
 	records, _, _ := w.signerList.Now()
 	w.signerList.Set(records, true)
 	await(t, worker.st, secretres.NewApiCertificate(secrets.APIID), func(r *secretres.ApiCertificate) bool { return r.TypedSpec().Server != nil })
+}
+
+// TestUnlisted: a worker that wants no discovery gets its certificate, and is
+// on nobody's list but its own.
+func TestUnlisted(t *testing.T) {
+	w := newWorld(t)
+	off := false
+	hidden := *w.cfg
+	hiddenCluster := *hidden.Cluster
+	hiddenCluster.Discovery = &config.Discovery{Enabled: &off}
+	hidden.Cluster = &hiddenCluster
+	document, err := hidden.Bytes()
+	must(t, err)
+	served := func(r *secretres.ApiCertificate) bool { return r.TypedSpec().Server != nil }
+	there := func(*cluster.Member) bool { return true }
+	alone := w.node("hidden", document, "10.5.0.8")
+	await(t, alone.st, secretres.NewApiCertificate(secrets.APIID), served)
+	await(t, alone.st, cluster.NewMember("hidden"), there)
+	other := w.node("worker-1", w.worker, "10.5.0.7") // comes after it on every list
+	await(t, other.st, secretres.NewApiCertificate(secrets.APIID), served)
+	await(t, alone.st, cluster.NewMember("worker-1"), there)
+	await(t, other.st, cluster.NewMember("cp-1"), there)
+	if _, err := other.st.Get(t.Context(), cluster.NewMember("hidden").Metadata()); !state.IsNotFoundError(err) {
+		t.Errorf("others see it: %v", err)
+	}
 }

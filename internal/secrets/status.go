@@ -9,6 +9,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"time"
@@ -19,6 +20,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"talos/internal/layout"
+	"talos/internal/loop"
 	"talos/internal/reconcile"
 	pemres "talos/internal/resources/pem"
 	"talos/internal/resources/runtime"
@@ -26,9 +28,16 @@ import (
 	"talos/internal/resources/v1alpha1"
 )
 
+// lookAgain is how often the kubelet's files are looked at: it tells nobody when
+// it renews what is in them.
+const lookAgain = 15 * time.Second
+
 // statusController shows when what expires.
 func statusController(log *slog.Logger, kubeletPKI string) controller.Controller {
+	var files reconcile.Task
+	ticks := make(chan struct{}, 1)
 	return &reconcile.Controller{
+		Ticks: ticks, Close: files.Stop,
 		ID: "runtime.CertificateStatusController", Log: log,
 		In: []controller.Input{
 			reconcile.Input[*secrets.ApiCertificate](), reconcile.Input[*secrets.TrustdCertificate](), reconcile.Input[*secrets.OSRootSecrets](),
@@ -38,6 +47,7 @@ func statusController(log *slog.Logger, kubeletPKI string) controller.Controller
 		},
 		Out: []resource.Kind{reconcile.Kind[*runtime.CertificateStatus]()},
 		Step: func(ctx context.Context, r controller.Runtime, log *slog.Logger) error {
+			files.Ensure(ctx, log, kubeletPKI, func(ctx context.Context) error { return watchKubelet(ctx, kubeletPKI, ticks) })
 			all, err := certificates(ctx, r, kubeletPKI)
 			if err != nil {
 				return err
@@ -55,6 +65,26 @@ func statusController(log *slog.Logger, kubeletPKI string) controller.Controller
 			return nil
 		},
 	}
+}
+
+// watchKubelet ticks when the kubelet has other certificates than before.
+func watchKubelet(ctx context.Context, dir string, ticks chan<- struct{}) error {
+	last := map[resource.ID]string{}
+	for loop.Sleep(ctx, lookAgain) {
+		now := map[resource.ID]string{}
+		for id, file := range kubeletFiles {
+			// To a file named by its time; none if there is none yet.
+			now[id], _ = os.Readlink(filepath.Join(dir, file))
+		}
+		if !maps.Equal(now, last) {
+			select {
+			case ticks <- struct{}{}:
+			default: // one is on its way
+			}
+		}
+		last = now
+	}
+	return nil
 }
 
 // describe is what is public of a certificate, PEM; a key before or after it is
@@ -154,7 +184,7 @@ func certificates(ctx context.Context, r controller.Reader, kubeletPKI string) (
 			return nil, err
 		}
 	}
-	for id, file := range map[resource.ID]string{"kubelet-client": "kubelet-client-current.pem", "kubelet-server": "kubelet-server-current.pem"} {
+	for id, file := range kubeletFiles {
 		if text, err := os.ReadFile(filepath.Join(kubeletPKI, file)); err == nil { // it may not have one yet
 			out[id] = text
 		}
@@ -188,5 +218,7 @@ func clientOf(text string) []byte {
 	return crt
 }
 
-// kubeletPKI is where the kubelet keeps what it was issued.
+// kubeletPKI is where the kubelet keeps what it was issued, with its keys.
 const kubeletPKI = layout.KubeletDir + "/pki"
+
+var kubeletFiles = map[resource.ID]string{"kubelet-client": "kubelet-client-current.pem", "kubelet-server": "kubelet-server-current.pem"}
