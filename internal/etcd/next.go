@@ -80,22 +80,27 @@ func (f facts) expelled() bool {
 	return q.Up >= q.Need && len(f.mine()) == 0
 }
 
+// replace is about a member that this node is, or was in an earlier life.
+func (f facts) replace(v View, p Peer) decision {
+	switch {
+	case p.ID == f.fresh && p.Name == "":
+		return decision{do: join, id: p.ID}
+	case p.Up:
+		return waitFor("another host name: a member %q is up at %s", p, strings.Join(p.URLs, ","))
+	}
+	if err := v.MayRemove(p.ID); err != nil {
+		return waitFor("the member of this node's earlier life to be removed: %v", err)
+	}
+	return decision{do: remove, id: p.ID, why: "this node has none of its data"}
+}
+
 // enter is the way into a cluster that exists.
 func (f facts) enter(v View) decision {
 	if q := v.Quorum(); q.Up < q.Need {
 		return waitFor("the cluster to have a majority again: %v (not up: %s)", q, v.down())
 	}
-	for _, p := range f.mine() {
-		switch {
-		case p.ID == f.fresh && p.Name == "":
-			return decision{do: join, id: p.ID}
-		case p.Up:
-			return waitFor("another host name: a member %q is up at %s", p, strings.Join(p.URLs, ","))
-		}
-		if err := v.MayRemove(p.ID); err != nil {
-			return waitFor("the member of this node's earlier life to be removed: %v", err)
-		}
-		return decision{do: remove, id: p.ID, why: "this node has none of its data"}
+	if mine := f.mine(); len(mine) > 0 { // one after the other, each with a new look
+		return f.replace(v, mine[0])
 	}
 	for _, p := range v.Peers {
 		if p.Learner {

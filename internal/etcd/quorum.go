@@ -121,16 +121,26 @@ func (v View) refuse(what string) error {
 	return fmt.Errorf("%w: %s: %v%s", ErrQuorum, what, v.Quorum(), text)
 }
 
+// SafeToReboot says whether the cluster works and goes on working while the
+// member is away. A node may be rebooted as well where there is nothing to lose
+// any more; safe is another word.
+func (v View) SafeToReboot(id uint64) bool {
+	q := v.Quorum()
+	return q.Up >= q.Need && v.MayStop(id) == nil
+}
+
 // Verdict says in words how the cluster is, and whether the member's node may
 // be rebooted: quorum 2 of 3, can lose 0, safe to reboot: no.
 func (v View) Verdict(id uint64) string {
 	q := v.Quorum()
-	answer := "yes"
+	answer := "no"
 	switch p, found := v.Find(id); {
-	case v.MayStop(id) != nil:
-		answer = "no"
+	case q.Up < q.Need:
+		answer = "no, the majority is lost already"
 	case found && !p.Learner && q.Voters == 1:
 		answer = "yes, the API is away meanwhile"
+	case v.SafeToReboot(id):
+		answer = "yes"
 	}
 	return fmt.Sprintf("%v, safe to reboot: %s", q, answer)
 }

@@ -30,8 +30,8 @@ func TestQuorum(t *testing.T) {
 	}{
 		{"u", 1, true, false, "1 of 1 voters up, quorum 1 of 1, can lose 0, safe to reboot: yes, the API is away meanwhile", "is the only voting member"},
 		{"uu", 1, false, true, "2 of 2 voters up, quorum 2 of 2, can lose 0, safe to reboot: no", ""},
-		{"ud", 1, false, false, "1 of 2 voters up, quorum 2 of 2, can lose 0, safe to reboot: no", "n2: connection refused"},
-		{"ud", 2, true, true, "1 of 2 voters up, quorum 2 of 2, can lose 0, safe to reboot: yes", ""},
+		{"ud", 1, false, false, "1 of 2 voters up, quorum 2 of 2, can lose 0, safe to reboot: no, the majority is lost already", "n2: connection refused"},
+		{"ud", 2, true, true, "1 of 2 voters up, quorum 2 of 2, can lose 0, safe to reboot: no, the majority is lost already", ""},
 		{"uuu", 2, true, true, "3 of 3 voters up, quorum 2 of 3, can lose 1, safe to reboot: yes", ""},
 		{"uud", 1, false, false, "2 of 3 voters up, quorum 2 of 3, can lose 0, safe to reboot: no", "without n1, 1 of the 2 voters that stay would be up, and 2 are needed"},
 		{"uud", 3, true, true, "2 of 3 voters up, quorum 2 of 3, can lose 0, safe to reboot: yes", ""},
@@ -54,6 +54,9 @@ func TestQuorum(t *testing.T) {
 			}
 			if err != nil && !strings.Contains(err.Error(), c.cause) {
 				t.Errorf("MayRemove = %v, want it to say %q", err, c.cause)
+			}
+			if got, want := v.SafeToReboot(c.id), strings.Contains(c.verdict, "reboot: yes"); got != want {
+				t.Errorf("SafeToReboot = %t, want %t", got, want)
 			}
 			if got := v.Verdict(c.id); got != c.verdict {
 				t.Errorf("Verdict = %q, want %q", got, c.verdict)

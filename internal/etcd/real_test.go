@@ -467,7 +467,13 @@ func TestBelowQuorum(t *testing.T) {
 	b.down()
 	b.erase()
 	b.boot(w.nodes...)
-	b.waitsFor("a majority again: 1 of 2 voters up")
+	b.waitsFor("for the cluster to have a majority again: ")
+	if err := a.m.MayLeave(ctx); !errors.Is(err, ErrQuorum) {
+		t.Errorf("MayLeave of the last that is up = %v, want ErrQuorum", err)
+	}
+	if err := a.m.Abandon(ctx); err != nil || a.m.hasFiles() {
+		t.Errorf("Abandon = %v, data is there: %t", err, a.m.hasFiles())
+	}
 }
 
 // TestLeave: the leader leaves, the others go on; started anew, it joins.

@@ -67,7 +67,7 @@ func (s *Server) EtcdStatus(ctx context.Context, _ *emptypb.Empty) (*machine.Etc
 		DbSize: st.DbSize, DbSizeInUse: st.DbSizeInUse, Leader: st.Leader, RaftIndex: st.RaftIndex, RaftTerm: st.RaftTerm,
 		RaftAppliedIndex: st.RaftAppliedIndex, Errors: st.Errors, IsLearner: st.IsLearner,
 		Voters: uint32(q.Voters), Quorum: uint32(q.Need), VotersUp: uint32(q.Up), CanLose: uint32(q.CanLose()),
-		SafeToReboot: view.MayStop(st.Header.MemberId) == nil, Verdict: view.Verdict(st.Header.MemberId),
+		SafeToReboot: view.SafeToReboot(st.Header.MemberId), Verdict: view.Verdict(st.Header.MemberId),
 	}}}}, nil
 }
 
