@@ -38,6 +38,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"talos/api/cluster"
+	"talos/api/configuration"
 	"talos/api/inspect"
 	"talos/api/machine"
 	"talos/api/network"
@@ -73,14 +74,15 @@ type Options struct {
 
 // Client is a set of connections to the endpoints of one cluster.
 type Client struct {
-	Machine   machine.MachineServiceClient
-	Cluster   cluster.ClusterServiceClient
-	Time      timeapi.TimeServiceClient
-	Network   network.NetworkServiceClient
-	Storage   storage.StorageServiceClient
-	Inspect   inspect.InspectServiceClient
-	Roster    roster.RosterServiceClient
-	Resources cosi.StateClient // wrap it with cosi-project/runtime's client adapter for typed resources
+	Machine        machine.MachineServiceClient
+	Cluster        cluster.ClusterServiceClient
+	Time           timeapi.TimeServiceClient
+	Network        network.NetworkServiceClient
+	Storage        storage.StorageServiceClient
+	Inspect        inspect.InspectServiceClient
+	Configurations configuration.ConfigurationServiceClient
+	Roster         roster.RosterServiceClient
+	Resources      cosi.StateClient // wrap it with cosi-project/runtime's client adapter for typed resources
 
 	conn    *grpc.ClientConn
 	dials   *dials
@@ -224,6 +226,7 @@ func (c *Client) use(conn *grpc.ClientConn) {
 	c.Network = network.NewNetworkServiceClient(conn)
 	c.Storage = storage.NewStorageServiceClient(conn)
 	c.Inspect = inspect.NewInspectServiceClient(conn)
+	c.Configurations = configuration.NewConfigurationServiceClient(conn)
 	c.Roster = roster.NewRosterServiceClient(conn)
 	c.Resources = cosi.NewStateClient(conn)
 }
@@ -296,6 +299,8 @@ func reads(method string) bool {
 		return true
 	case "cosi.resource.State":
 		return name == "Get"
+	case "talos.v1.ConfigurationService":
+		return name == "History" || name == "Get"
 	case "machine.MachineService":
 		return slices.Contains([]string{
 			"Containers", "EtcdMemberList", "EtcdStatus", "Hostname", "LogsContainers", "Memory", "Processes", "ServiceList", "Stats", "SystemStat", "Version",

@@ -27,6 +27,7 @@ import (
 
 	"talos/api/cluster"
 	"talos/api/common"
+	"talos/api/configuration"
 	"talos/api/machine"
 	"talos/api/roster"
 	"talos/internal/resources/runtime"
@@ -42,6 +43,7 @@ type fake struct {
 	roster.UnimplementedRosterServiceServer
 	address string
 	state   state.State
+	configs *configNodes
 }
 
 // startFake serves until the test ends.
@@ -55,12 +57,13 @@ func startFake(t *testing.T, conf *tls.Config) *fake {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := &fake{address: listener.Addr().String(), state: st}
+	f := &fake{address: listener.Addr().String(), state: st, configs: newConfigNodes(t)}
 	f.fill(t)
 	server := grpc.NewServer(grpc.Creds(credentials.NewTLS(conf)), grpc.UnaryInterceptor(f.unary), grpc.StreamInterceptor(f.stream))
 	machine.RegisterMachineServiceServer(server, f)
 	cluster.RegisterClusterServiceServer(server, f)
 	roster.RegisterRosterServiceServer(server, f)
+	configuration.RegisterConfigurationServiceServer(server, f.configs)
 	cosi.RegisterStateServer(server, cosiserver.NewState(st))
 	served := make(chan struct{})
 	go func() {
@@ -233,7 +236,10 @@ func (f *fake) Forget(_ context.Context, r *roster.ForgetRequest) (*roster.Forge
 	return &roster.ForgetResponse{Messages: []*roster.Forgotten{{Names: []string{"node03", "node03.example.org"}}}}, nil
 }
 
-func (f *fake) ApplyConfiguration(_ context.Context, r *machine.ApplyConfigurationRequest) (*machine.ApplyConfigurationResponse, error) {
+func (f *fake) ApplyConfiguration(ctx context.Context, r *machine.ApplyConfigurationRequest) (*machine.ApplyConfigurationResponse, error) {
+	if strings.HasPrefix(target(ctx), "conf-") {
+		return f.configs.apply(ctx, r)
+	}
 	if bytes.Contains(r.GetData(), []byte("bad")) {
 		return nil, status.Error(codes.InvalidArgument, "config.yaml:2: machine.bad: unknown key\nconfig.yaml:3: machine.type: expected controlplane or worker")
 	}

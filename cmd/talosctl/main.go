@@ -29,7 +29,7 @@ func main() {
 func run(ctx context.Context, args []string, in io.Reader, out, errs io.Writer) int {
 	a := &cli.App{Name: nameOf(args[0]), In: in, Out: out, Err: errs, Getenv: os.Getenv}
 	root := a.Root()
-	root.AddCommand(local.Commands(a)...)
+	root.AddCommand(local.Commands(a, node.ConfigurationCommands(a)...)...)
 	root.AddCommand(node.Commands(a)...)
 	root.AddCommand(cluster.Commands(a)...)
 	return a.Run(ctx, root, args[1:])

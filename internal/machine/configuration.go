@@ -73,14 +73,17 @@ func configurationStatus(err error) error {
 	return status.Error(codes.Internal, err.Error())
 }
 
-// configurationServer answers for the configurations that the node has had.
-type configurationServer struct {
+// Configurations answers for the configurations that the node has had.
+type Configurations struct {
 	configuration.UnimplementedConfigurationServiceServer
 	store *configstore.Store
 }
 
+// NewConfigurations makes the service over a store.
+func NewConfigurations(store *configstore.Store) *Configurations { return &Configurations{store: store} }
+
 // History lists them.
-func (s configurationServer) History(context.Context, *configuration.ConfigurationHistoryRequest) (*configuration.ConfigurationHistoryResponse, error) {
+func (s *Configurations) History(context.Context, *configuration.ConfigurationHistoryRequest) (*configuration.ConfigurationHistoryResponse, error) {
 	h := s.store.History()
 	out := &configuration.ConfigurationHistory{Active: h.Active, Stored: h.Stored, Problem: h.Problem}
 	for _, e := range h.Entries {
@@ -97,7 +100,7 @@ func (s configurationServer) History(context.Context, *configuration.Configurati
 }
 
 // Get reads the document of one.
-func (s configurationServer) Get(_ context.Context, req *configuration.ConfigurationGetRequest) (*configuration.ConfigurationGetResponse, error) {
+func (s *Configurations) Get(_ context.Context, req *configuration.ConfigurationGetRequest) (*configuration.ConfigurationGetResponse, error) {
 	number, document, err := s.store.Document(req.GetNumber())
 	if err != nil {
 		return nil, configurationStatus(err)
@@ -106,7 +109,7 @@ func (s configurationServer) Get(_ context.Context, req *configuration.Configura
 }
 
 // Confirm keeps the one that waits for it.
-func (s configurationServer) Confirm(ctx context.Context, req *configuration.ConfigurationConfirmRequest) (*configuration.ConfigurationConfirmResponse, error) {
+func (s *Configurations) Confirm(ctx context.Context, req *configuration.ConfigurationConfirmRequest) (*configuration.ConfigurationConfirmResponse, error) {
 	number, err := s.store.Confirm(ctx, req.GetNumber())
 	if err != nil {
 		return nil, configurationStatus(err)
@@ -115,7 +118,7 @@ func (s configurationServer) Confirm(ctx context.Context, req *configuration.Con
 }
 
 // Rollback applies an earlier one again.
-func (s configurationServer) Rollback(ctx context.Context, req *configuration.ConfigurationRollbackRequest) (*machine.ApplyConfigurationResponse, error) {
+func (s *Configurations) Rollback(ctx context.Context, req *configuration.ConfigurationRollbackRequest) (*machine.ApplyConfigurationResponse, error) {
 	r := asked(ctx)
 	r.Mode, r.DryRun, r.Force = req.GetMode(), req.GetDryRun(), req.GetForce()
 	r.TryFor, r.Confirm = req.GetTryModeTimeout().AsDuration(), req.GetConfirmTimeout().AsDuration()

@@ -21,7 +21,7 @@ import (
 )
 
 // configurations is the API over a store that has one configuration.
-func configurations(t *testing.T) (*Server, configurationServer, []byte) {
+func configurations(t *testing.T) (*Server, *Configurations, []byte) {
 	t.Helper()
 	st, err := store.New(t.Context())
 	if err != nil {
@@ -63,7 +63,7 @@ func configurations(t *testing.T) (*Server, configurationServer, []byte) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return s, configurationServer{store: cfg}, doc
+	return s, NewConfigurations(cfg), doc
 }
 
 func alice(t *testing.T) context.Context {

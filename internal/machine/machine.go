@@ -99,7 +99,7 @@ func (s *Server) Register(srv *grpc.Server) {
 	inspect.RegisterInspectServiceServer(srv, s)
 	roster.RegisterRosterServiceServer(srv, s)
 	storage.RegisterStorageServiceServer(srv, storageServer{})
-	configuration.RegisterConfigurationServiceServer(srv, configurationServer{store: s.Config})
+	configuration.RegisterConfigurationServiceServer(srv, NewConfigurations(s.Config))
 }
 
 // storageServer answers for disks: in container mode a node has none.

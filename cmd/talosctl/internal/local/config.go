@@ -16,13 +16,16 @@ import (
 	"talos/cmd/talosctl/internal/cli"
 )
 
-// Commands makes the commands of this package.
-func Commands(a *cli.App) []*cobra.Command {
-	return []*cobra.Command{configCommand(a), genCommand(a), validateCommand(a), completionCommand(a)}
+// Commands makes the commands of this package. ofNodes are the commands below
+// config that are about the nodes' configurations.
+func Commands(a *cli.App, ofNodes ...*cobra.Command) []*cobra.Command {
+	config := configCommand(a)
+	config.AddCommand(ofNodes...)
+	return []*cobra.Command{config, genCommand(a), validateCommand(a), completionCommand(a)}
 }
 
 func configCommand(a *cli.App) *cobra.Command {
-	cmd := cli.Group("config", "Manage the talosconfig: contexts, endpoints, default nodes")
+	cmd := cli.Group("config", "Manage the talosconfig (contexts, endpoints, default nodes) and the configurations of nodes")
 	cmd.AddCommand(
 		addCommand(a), mergeCommand(a), contextCommand(a), contextsCommand(a), endpointCommand(a),
 		nodeCommand(a), infoCommand(a), removeCommand(a), newCommand(a),

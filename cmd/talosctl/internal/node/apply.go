@@ -2,55 +2,41 @@ package node
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"os"
-	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
-	"google.golang.org/protobuf/types/known/durationpb"
 
-	"talos/api/machine"
+	"talos/api/configuration"
 	"talos/client"
 	"talos/cmd/talosctl/internal/cli"
 )
 
 func applyCommand(a *cli.App) *cobra.Command {
-	var file, mode string
-	var dry bool
+	var file string
 	var patches []string
-	var timeout time.Duration
+	ch := &change{a: a}
 	cmd := &cobra.Command{
 		Use: "apply-config -f FILE", Aliases: []string{"apply"},
 		Short: "Give nodes a new configuration",
-		Long: `Give nodes a new configuration (- reads standard input).
-
-Modes: auto reboots only if a changed key needs it, no-reboot refuses such keys,
-reboot always reboots, staged waits for the next reboot, try goes back after
---timeout unless the configuration is applied again in another mode.`,
-		Args: cobra.NoArgs,
+		Long:  "Give nodes a new configuration (- reads standard input).\n\n" + modesText,
+		Args:  cobra.NoArgs,
 	}
 	cmd.Flags().StringVarP(&file, "file", "f", "", "the configuration")
-	cmd.Flags().StringVarP(&mode, "mode", "m", "auto", "auto, no-reboot, reboot, staged or try")
-	cmd.Flags().BoolVar(&dry, "dry-run", false, "only show what would change")
 	cmd.Flags().StringArrayVarP(&patches, "config-patch", "p", nil, "change the configuration before it is sent: a patch, or @FILE (repeatable)")
-	cmd.Flags().DurationVar(&timeout, "timeout", time.Minute, "after which mode try goes back")
-	format := cli.OutputFlag(cmd)
+	ch.flags(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		value, ok := machine.ApplyConfigurationRequest_Mode_value[strings.ToUpper(strings.ReplaceAll(mode, "-", "_"))]
-		if !ok {
-			return cli.Usage("--mode %q is none of auto, no-reboot, reboot, staged, try", mode)
+		mode, err := ch.parse()
+		if err != nil {
+			return err
 		}
 		data, err := readManifest(a, file, patches)
 		if err != nil {
 			return err
 		}
-		request := &machine.ApplyConfigurationRequest{Data: data, Mode: machine.ApplyConfigurationRequest_Mode(value), DryRun: dry}
-		if request.Mode == machine.ApplyConfigurationRequest_TRY {
-			request.TryModeTimeout = durationpb.New(timeout)
-		}
-		return apply(cmd.Context(), a, *format, request)
+		return cli.OneByOne(cmd.Context(), a, ch.confirm > 0, func(ctx context.Context, c *client.Client, node string) error {
+			return ch.apply(ctx, c, node, ch.request(mode, data, 0))
+		})
 	}
 	return cmd
 }
@@ -73,26 +59,69 @@ func readManifest(a *cli.App, file string, patches []string) ([]byte, error) {
 	return cli.Patch(data, patches)
 }
 
-func apply(ctx context.Context, a *cli.App, format cli.Format, request *machine.ApplyConfigurationRequest) error {
-	answers, failed := cli.Ask(ctx, a, cli.Node, func(ctx context.Context, c *client.Client) (*machine.ApplyConfigurationResponse, error) {
-		return c.Machine.ApplyConfiguration(ctx, request)
-	})
-	printer := cli.NewPrinter(a.Out, format)
-	for _, answer := range answers {
-		for _, w := range answer.Message.GetWarnings() {
-			a.Note("%s: warning: %s", answer.Node, w)
+func patchCommand(a *cli.App) *cobra.Command {
+	cmd := cli.Group("patch", "Change a part of what nodes are told")
+	cmd.AddCommand(patchConfigCommand(a))
+	return cmd
+}
+
+// configNames are the names that the machine configuration goes by.
+var configNames = []string{"mc", "machineconfigs"}
+
+func patchConfigCommand(a *cli.App) *cobra.Command {
+	var patches, files []string
+	ch := &change{a: a}
+	cmd := &cobra.Command{
+		Use: "machineconfig -p PATCH|@FILE", Aliases: configNames,
+		Short: "Change a part of the nodes' configuration",
+		Long: `Change a part of the nodes' configuration: each node's own is read, patched and
+applied. A patch is a part of the manifest that is merged in, or a JSON patch.
+If the configuration of a node changes in between, nothing is changed.
+
+What is patched is the configuration that was applied last, be it staged.
+
+` + modesText,
+		Args: cobra.NoArgs,
+	}
+	cmd.Flags().StringArrayVarP(&patches, "patch", "p", nil, "a patch, or @FILE (repeatable)")
+	cmd.Flags().StringArrayVar(&files, "patch-file", nil, "a file with a patch (repeatable)")
+	ch.flags(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		mode, err := ch.parse()
+		if err != nil {
+			return err
 		}
-		if format != cli.TableFormat {
-			if err := printer.Print(cli.NodeDoc(answer.Node, answer.Message)); err != nil {
+		for _, f := range files {
+			patches = append(patches, "@"+f)
+		}
+		if len(patches) == 0 {
+			return cli.Usage("--patch or --patch-file is required")
+		}
+		return cli.OneByOne(cmd.Context(), a, ch.confirm > 0, func(ctx context.Context, c *client.Client, node string) error {
+			doc, err := present(ctx, a, c)
+			if err != nil {
 				return err
 			}
-			continue
-		}
-		dry := ""
-		if request.DryRun {
-			dry = "dry run, nothing changed: "
-		}
-		fmt.Fprintf(a.Out, "%s: %s%s\n", answer.Node, dry, strings.TrimSpace(answer.Message.GetModeDetails()))
+			data, err := cli.Patch(doc.GetDocument(), patches)
+			if err != nil {
+				return err
+			}
+			return ch.apply(ctx, c, node, ch.request(mode, data, doc.GetNumber()))
+		})
 	}
-	return failed
+	return cmd
+}
+
+// present reads the configuration that a new one is made from.
+func present(ctx context.Context, a *cli.App, c *client.Client) (*configuration.ConfigurationDocument, error) {
+	reply, err := call(ctx, a, func(ctx context.Context) (*configuration.ConfigurationGetResponse, error) {
+		return c.Configurations.Get(ctx, &configuration.ConfigurationGetRequest{})
+	})
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range reply.GetMessages() {
+		return m, nil
+	}
+	return &configuration.ConfigurationDocument{}, nil
 }

@@ -23,7 +23,7 @@ func Commands(a *cli.App) []*cobra.Command {
 		servicesCommand(a),
 		logsCommand(a), dmesgCommand(a), eventsCommand(a), readCommand(a),
 		getCommand(a),
-		applyCommand(a), bootstrapCommand(a), healthCommand(a), kubeconfigCommand(a),
+		applyCommand(a), patchCommand(a), editCommand(a), bootstrapCommand(a), healthCommand(a), kubeconfigCommand(a),
 		rebootCommand(a), shutdownCommand(a), resetCommand(a),
 		etcdCommand(a), forgetCommand(a),
 	}
