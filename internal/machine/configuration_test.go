@@ -79,7 +79,7 @@ func TestConfigurationService(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if m := reply.GetMessages()[0]; m.GetNumber() != 2 || !strings.Contains(m.GetDiff(), "+        rack: a") || strings.Contains(m.GetModeDetails(), "rack") {
+	if m := reply.GetMessages()[0]; m.GetNumber() != 2 || !strings.Contains(m.GetDiff(), "+machine.nodeLabels.rack: a") || strings.Contains(m.GetModeDetails(), "rack") {
 		t.Errorf("answer = %v", m)
 	}
 	listed, err := history.History(t.Context(), nil)
@@ -102,7 +102,7 @@ func TestConfigurationService(t *testing.T) {
 		t.Errorf("Confirm = %v, %v", confirmed, err)
 	}
 	back, err := history.Rollback(alice(t), &configuration.ConfigurationRollbackRequest{Mode: machine.ApplyConfigurationRequest_AUTO, DryRun: true})
-	if err != nil || !strings.Contains(back.GetMessages()[0].GetModeDetails(), "-        rack: a") {
+	if err != nil || !strings.Contains(back.GetMessages()[0].GetModeDetails(), "-machine.nodeLabels.rack: a") {
 		t.Errorf("Rollback = %v, %v", back, err)
 	}
 }
