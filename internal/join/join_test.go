@@ -334,7 +334,7 @@ func TestThief(t *testing.T) {
 	}
 	// He is one who asks too often.
 	client := security.NewSecurityServiceClient(th.dialFrom(th.from))
-	for range 40 {
+	for range 80 {
 		_, err = client.Certificate(metadata.AppendToOutgoingContext(t.Context(), "token", "guess"), &security.CertificateRequest{})
 	}
 	if status.Code(err) != codes.ResourceExhausted {

@@ -12,8 +12,8 @@ import (
 // twice a day, and more often while there is nobody who could answer; guessing
 // a token must take ages.
 const (
-	perPeerEvery = time.Second / 2
-	perPeerBurst = 20
+	perPeerEvery = time.Second / 4
+	perPeerBurst = 50
 	allPerSecond = 50 // a fleet that starts at once
 	allBurst     = 200
 	maxPeers     = 4096 // remembered
