@@ -28,13 +28,13 @@ func checkOperations(ops []operation) error {
 			}
 		case "remove":
 		case "move", "copy":
-			if !strings.HasPrefix(op.From, "/") {
+			if !strings.HasPrefix(op.From, "/") && (op.From != "" || op.Op == "move") {
 				want = "from, such as /machine/network"
 			}
 		default:
 			want = "op, one of add, remove, replace, move, copy, test"
 		}
-		if want == "" && !strings.HasPrefix(op.Path, "/") {
+		if want == "" && !strings.HasPrefix(op.Path, "/") && (op.Path != "" || op.Op == "remove" || op.Op == "move") {
 			want = "path, such as /machine/network"
 		}
 		if want != "" {
@@ -45,8 +45,9 @@ func checkOperations(ops []operation) error {
 }
 
 func applyOperations(root *yaml.Node, ops []operation) error {
+	size := count(root)
 	for i, op := range ops {
-		if err := op.apply(root); err != nil {
+		if err := op.apply(root, &size); err != nil {
 			return fmt.Errorf("operation %d: %s %s: %w", i+1, op.Op, op.Path, err)
 		}
 	}
@@ -55,19 +56,46 @@ func applyOperations(root *yaml.Node, ops []operation) error {
 
 var errNotThere = errors.New("there is nothing at this path")
 
-func (op operation) apply(root *yaml.Node) error {
+func count(n *yaml.Node) int {
+	sum := 1
+	for _, c := range n.Content {
+		sum += count(c)
+	}
+	return sum
+}
+
+// grown copies a value into a document, whose size it adds to.
+func grown(n *yaml.Node, size *int) (*yaml.Node, error) {
+	budget := maxNodes - *size
+	out := expand(n, &budget, 0)
+	if out == nil {
+		return nil, errors.New("the document becomes too large or nests too deep")
+	}
+	*size = maxNodes - budget
+	return out, nil
+}
+
+func (op operation) apply(root *yaml.Node, size *int) error {
 	switch op.Op {
 	case "add":
-		return add(root, op.Path, without(&op.Value))
+		value, err := grown(&op.Value, size)
+		if err != nil {
+			return err
+		}
+		return add(root, op.Path, value)
 	case "remove":
 		_, err := take(root, op.Path)
 		return err
 	case "replace":
 		n, err := walk(root, tokens(op.Path))
-		if err == nil {
-			*n = *without(&op.Value)
+		if err != nil {
+			return err
 		}
-		return err
+		value, err := grown(&op.Value, size)
+		if err != nil {
+			return err
+		}
+		return replaceNode(root, n, value)
 	case "move":
 		if strings.HasPrefix(op.Path, op.From+"/") {
 			return errors.New("cannot move into itself")
@@ -82,17 +110,29 @@ func (op operation) apply(root *yaml.Node) error {
 		if err != nil {
 			return err
 		}
-		return add(root, op.Path, without(n))
+		value, err := grown(n, size)
+		if err != nil {
+			return err
+		}
+		return add(root, op.Path, value)
 	}
 	n, err := walk(root, tokens(op.Path))
-	if err == nil && !equal(n, &op.Value) {
-		err = errors.New("the value is another one")
+	if err != nil {
+		return err
 	}
-	return err
+	budget := maxNodes
+	want := expand(&op.Value, &budget, 0)
+	if want == nil || !equal(n, want) {
+		return errors.New("the value is another one")
+	}
+	return nil
 }
 
 // tokens splits a JSON pointer (RFC 6901).
 func tokens(pointer string) []string {
+	if pointer == "" {
+		return nil // the document
+	}
 	list := strings.Split(pointer, "/")[1:]
 	for i := range list {
 		list[i] = strings.ReplaceAll(strings.ReplaceAll(list[i], "~1", "/"), "~0", "~")
@@ -108,8 +148,8 @@ func walk(n *yaml.Node, path []string) (*yaml.Node, error) {
 				return nil, errNotThere
 			}
 		case yaml.SequenceNode:
-			i, err := strconv.Atoi(t)
-			if err != nil || i < 0 || i >= len(n.Content) {
+			i, ok := index(t)
+			if !ok || i >= len(n.Content) {
 				return nil, errNotThere
 			}
 			n = n.Content[i]
@@ -120,7 +160,25 @@ func walk(n *yaml.Node, path []string) (*yaml.Node, error) {
 	return n, nil
 }
 
+// index reads the index of a list's item, which has no sign and no leading zero.
+func index(token string) (int, bool) {
+	i, err := strconv.Atoi(token)
+	return i, err == nil && i >= 0 && strconv.Itoa(i) == token
+}
+
+// replaceNode replaces a value; the document itself stays a mapping.
+func replaceNode(root, n, value *yaml.Node) error {
+	if n == root && value.Kind != yaml.MappingNode {
+		return errors.New("the document must stay a mapping")
+	}
+	*n = *value
+	return nil
+}
+
 func add(root *yaml.Node, pointer string, value *yaml.Node) error {
+	if pointer == "" {
+		return replaceNode(root, root, value)
+	}
 	path := tokens(pointer)
 	last := path[len(path)-1]
 	parent, err := walk(root, path[:len(path)-1])
@@ -136,11 +194,11 @@ func add(root *yaml.Node, pointer string, value *yaml.Node) error {
 		parent.Content = append(parent.Content, &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: last}, value)
 		return nil
 	case yaml.SequenceNode:
-		i, err := strconv.Atoi(last)
+		i, ok := index(last)
 		if last == "-" {
-			i, err = len(parent.Content), nil
+			i, ok = len(parent.Content), true
 		}
-		if err != nil || i < 0 || i > len(parent.Content) {
+		if !ok || i > len(parent.Content) {
 			return errNotThere
 		}
 		parent.Content = slices.Insert(parent.Content, i, value)

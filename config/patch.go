@@ -4,36 +4,34 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
 )
 
-// Patch is a change to a document: a part of a manifest that is merged in, or
-// the operations of a JSON patch (RFC 6902).
+// Patch is a change to a configuration: parts of a manifest and of documents
+// that are merged in, or the operations of a JSON patch (RFC 6902).
 type Patch struct {
-	merge      *yaml.Node
+	merge      []*yaml.Node
 	operations []operation
 }
 
-// directive marks what a merge takes away instead of adding.
+// directive marks what a merge takes away or replaces instead of adding.
 const directive = "$patch"
 
-// LoadPatch reads a patch: a list of operations is a JSON patch, a mapping a
-// part of the manifest. Both may be YAML or JSON.
+// LoadPatch reads a patch: a list of operations is a JSON patch, mappings are
+// parts of the manifest and of documents. Both may be YAML or JSON.
 func LoadPatch(text []byte) (Patch, error) {
-	dec := yaml.NewDecoder(bytes.NewReader(text))
-	var doc, more yaml.Node
-	if err := dec.Decode(&doc); err != nil {
+	docs, err := stream(text)
+	if err != nil {
 		return Patch{}, fmt.Errorf("parse patch: %w", err)
 	}
-	if dec.Decode(&more) == nil {
-		return Patch{}, errors.New("parse patch: several documents, want one patch")
+	if len(docs) == 0 {
+		return Patch{}, errors.New("parse patch: nothing in it, want a part of the manifest or a list of operations")
 	}
-	root := doc.Content[0]
-	switch root.Kind {
-	case yaml.SequenceNode:
+	if docs[0].Kind == yaml.SequenceNode && len(docs) == 1 {
 		var ops []operation
 		d := yaml.NewDecoder(bytes.NewReader(text))
 		d.KnownFields(true)
@@ -41,52 +39,153 @@ func LoadPatch(text []byte) (Patch, error) {
 			return Patch{}, fmt.Errorf("parse JSON patch: %w", err)
 		}
 		return Patch{operations: ops}, checkOperations(ops)
-	case yaml.MappingNode:
-		if kind := lookup(root, "kind"); kind != "" {
-			return Patch{}, fmt.Errorf("parse patch: got a document of kind %s, want a part of the manifest", kind)
+	}
+	p := Patch{}
+	for _, doc := range docs {
+		if doc.Kind != yaml.MappingNode {
+			return Patch{}, fmt.Errorf("parse patch: line %d: got %s, want a part of the manifest, a document, or one list of operations", doc.Line, kindOf(doc))
 		}
-		return Patch{merge: root}, nil
-	default:
-		return Patch{}, errors.New("parse patch: got a single value, want a part of the manifest or a list of operations")
+		budget := maxNodes
+		if doc = expand(doc, &budget, 0); doc == nil {
+			return Patch{}, errors.New("parse patch: it is too large or nests too deep")
+		}
+		if err := checkDirectives(doc); err != nil {
+			return Patch{}, fmt.Errorf("parse patch: %w", err)
+		}
+		p.merge = append(p.merge, doc)
+	}
+	return p, nil
+}
+
+// stream reads the documents of a text; empty ones are left out.
+func stream(text []byte) ([]*yaml.Node, error) {
+	if len(text) > MaxSize {
+		return nil, fmt.Errorf("got %d bytes, want at most %d", len(text), MaxSize)
+	}
+	var docs []*yaml.Node
+	dec := yaml.NewDecoder(bytes.NewReader(text))
+	for {
+		var doc yaml.Node
+		err := dec.Decode(&doc)
+		if errors.Is(err, io.EOF) {
+			return docs, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		if len(doc.Content) > 0 && !isNull(doc.Content[0]) {
+			root := doc.Content[0]
+			root.HeadComment = strings.Trim(doc.HeadComment+"\n"+root.HeadComment, "\n")
+			root.FootComment = strings.Trim(root.FootComment+"\n"+doc.FootComment, "\n")
+			docs = append(docs, root)
+		}
 	}
 }
 
-// ApplyPatches changes a manifest by patches, one after the other. Comments
-// stay. The result is to be read with Load: patches may break it.
+func checkDirectives(n *yaml.Node) error {
+	if v := find(n, directive); v != nil && v.Value != "delete" && v.Value != "replace" {
+		return fmt.Errorf("line %d: %s: got %s, want delete or replace", v.Line, directive, show(v.Value))
+	}
+	for _, c := range n.Content {
+		if err := checkDirectives(c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ApplyPatches changes a configuration by patches, one after the other.
+// Comments stay. The result is to be read with Load: patches may break it.
 func ApplyPatches(doc []byte, patches []Patch) ([]byte, error) {
-	dec := yaml.NewDecoder(bytes.NewReader(doc))
-	var root, more yaml.Node
-	if err := dec.Decode(&root); err != nil {
+	docs, err := stream(doc)
+	if err != nil {
 		return nil, fmt.Errorf("parse document to patch: %w", err)
 	}
-	if dec.Decode(&more) == nil {
-		return nil, errors.New("parse document to patch: several documents, want one manifest")
+	budget := 2 * maxNodes
+	for i, d := range docs {
+		if d.Kind != yaml.MappingNode {
+			return nil, fmt.Errorf("parse document to patch: line %d: not a mapping", d.Line)
+		}
+		if !aliased(d) {
+			continue // anchors that nobody refers to stay, and comments with them
+		}
+		if docs[i] = expand(d, &budget, 0); docs[i] == nil {
+			return nil, errors.New("parse document to patch: it is too large or nests too deep")
+		}
 	}
-	if root.Content[0].Kind != yaml.MappingNode {
-		return nil, errors.New("parse document to patch: not a mapping")
+	if len(docs) == 0 {
+		return nil, errors.New("parse document to patch: nothing in it")
 	}
 	for i, p := range patches {
-		if p.merge != nil {
-			merge(root.Content[0], p.merge, "")
+		for _, part := range p.merge {
+			docs = mergeDocument(docs, part)
+		}
+		if len(p.operations) == 0 {
 			continue
 		}
-		if err := applyOperations(root.Content[0], p.operations); err != nil {
+		if len(docs) != 1 {
+			return nil, fmt.Errorf("patch %d: a JSON patch changes a configuration of one manifest, and this one has %d documents: give a part of the manifest or of a document instead", i+1, len(docs))
+		}
+		if err := applyOperations(docs[0], p.operations); err != nil {
 			return nil, fmt.Errorf("patch %d: %w", i+1, err)
 		}
 	}
 	var buf bytes.Buffer
 	enc := yaml.NewEncoder(&buf)
 	enc.SetIndent(4)
-	if err := enc.Encode(&root); err != nil {
-		return nil, fmt.Errorf("encode patched document: %w", err)
+	for _, d := range docs {
+		if err := enc.Encode(d); err != nil {
+			return nil, fmt.Errorf("encode patched document: %w", err)
+		}
 	}
 	return buf.Bytes(), nil
 }
 
-// replaced are the keys whose value a patch replaces as a whole.
+func aliased(n *yaml.Node) bool {
+	return n.Kind == yaml.AliasNode || slices.ContainsFunc(n.Content, aliased)
+}
+
+// mergeDocument merges a part into the document that it is for, or adds it.
+func mergeDocument(docs []*yaml.Node, part *yaml.Node) []*yaml.Node {
+	i := slices.IndexFunc(docs, func(d *yaml.Node) bool { return samePart(d, part) })
+	switch {
+	case deletes(part):
+		if i >= 0 {
+			docs = slices.Delete(docs, i, i+1)
+		}
+	case i < 0 && find(part, "kind") == nil:
+		docs = slices.Insert(docs, 0, without(part)) // documents without a manifest
+	case i < 0:
+		docs = append(docs, without(part))
+	case replaces(part):
+		docs[i] = without(part)
+	default:
+		at := ""
+		if kind := find(part, "kind"); kind != nil {
+			at = alias(kind.Value)
+		}
+		merge(docs[i], part, at)
+	}
+	return docs
+}
+
+// samePart says whether two parts are of the manifest, or of one document.
+func samePart(a, b *yaml.Node) bool {
+	return alias(lookup(a, "kind")) == alias(lookup(b, "kind")) && lookup(a, "name") == lookup(b, "name")
+}
+
+// replaced are the keys, of the manifest and of documents, whose value a patch
+// replaces as a whole.
 var replaced = map[string]bool{
 	"cluster.network.podSubnets": true, "cluster.network.serviceSubnets": true, "cluster.apiServer.auditPolicy": true,
+	"cluster.apiServer.authenticationConfig": true, "cluster.apiServer.encryptionConfig": true,
 	"machine.kubelet.credentialProviderConfig": true, "machine.baseRuntimeSpecOverrides": true,
+
+	"KubeNetworkConfig.podSubnets": true, "KubeNetworkConfig.serviceSubnets": true, "KubeAuditPolicyConfig.configuration": true,
+	"KubeAuthenticationConfig.configuration": true, "KubeCredentialProviderConfig.configuration": true, "KubeStaticPodConfig.pod": true,
+	"KubeEtcdEncryptionConfig.config": true, "CRIBaseRuntimeSpecConfig.overrides": true,
+	"NetworkRuleConfig.ingress": true, "NetworkRuleConfig.portSelector.ports": true,
+	"BGPInstanceConfig.advertise": true, "BGPInstanceConfig.importRoutes": true, "BGPInstanceConfig.neighbors": true,
 }
 
 // identities are the lists whose items are merged with the item of the same
@@ -100,6 +199,7 @@ var identities = map[string][]string{
 	"cluster.apiServer.extraVolumes":         {"mountPath"},
 	"cluster.scheduler.extraVolumes":         {"mountPath"},
 	"cluster.controllerManager.extraVolumes": {"mountPath"},
+	"ExtensionServiceConfig.configFiles":     {"mountPath"},
 }
 
 // merge changes the mapping base by patch; nothing in patch stays nothing.
@@ -114,7 +214,7 @@ func merge(base, patch *yaml.Node, at string) {
 			remove(base, name.Value)
 		case old == nil:
 			base.Content = append(base.Content, name, without(value))
-		case replaced[k] || old.Kind != value.Kind || value.Kind == yaml.ScalarNode:
+		case replaced[k] || replaces(value) || old.Kind != value.Kind || value.Kind == yaml.ScalarNode:
 			*old = *without(value)
 		case value.Kind == yaml.MappingNode:
 			merge(old, value, k)
@@ -125,18 +225,31 @@ func merge(base, patch *yaml.Node, at string) {
 }
 
 func mergeList(base, patch *yaml.Node, at string) {
+	if slices.ContainsFunc(patch.Content, onlyReplaces) {
+		base.Content = nil
+	}
 	for _, item := range patch.Content {
+		if onlyReplaces(item) {
+			continue
+		}
 		if deletes(item) {
 			base.Content = slices.DeleteFunc(base.Content, func(n *yaml.Node) bool { return selected(n, item) })
 			continue
 		}
-		if same := twin(base, item, identities[at]); same != nil {
+		same := twin(base, item, identities[at])
+		switch {
+		case same == nil:
+			base.Content = append(base.Content, without(item))
+		case replaces(item):
+			*same = *without(item)
+		default:
 			merge(same, item, at+"[]")
-			continue
 		}
-		base.Content = append(base.Content, without(item))
 	}
 }
+
+// onlyReplaces is the item of a list that says that the others replace it all.
+func onlyReplaces(item *yaml.Node) bool { return replaces(item) && len(item.Content) == 2 }
 
 // twin finds the item of a list that has the identity of another.
 func twin(list, item *yaml.Node, by []string) *yaml.Node {
@@ -173,6 +286,11 @@ func deletes(n *yaml.Node) bool {
 	return v != nil && v.Value == "delete"
 }
 
+func replaces(n *yaml.Node) bool {
+	v := find(n, directive)
+	return v != nil && v.Value == "replace"
+}
+
 // without takes what only directs the merge out of what is added.
 func without(n *yaml.Node) *yaml.Node {
 	out := *n
@@ -184,7 +302,7 @@ func without(n *yaml.Node) *yaml.Node {
 				out.Content = append(out.Content, c, without(n.Content[i+1]))
 			}
 			i++
-		} else if !deletes(c) {
+		} else if !deletes(c) && !onlyReplaces(c) {
 			out.Content = append(out.Content, without(c))
 		}
 	}

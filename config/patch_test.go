@@ -1,10 +1,12 @@
 package config
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"go.yaml.in/yaml/v3"
 )
 
 func TestApplyPatches(t *testing.T) {
@@ -53,7 +55,21 @@ cluster:
 			{"op":"remove","path":"/machine/sysctls/a"},{"op":"copy","from":"/machine/sysctls/b","path":"/machine/sysctls/x~1y"},
 			{"op":"move","from":"/cluster/extraManifests/0","path":"/cluster/extraManifests/1"}]`},
 			[]string{"hostname: old", `a: "1"`}, []string{`hostname: "new"`, "- \"first\"\n        - a\n        - \"last\"", `x/y: "2"`, "- https://b\n        - https://a"}},
-		"JSON in YAML": {[]string{"- op: add\n  path: /machine/type\n  value: worker\n"}, nil, []string{"type: worker"}},
+		"list replaced by directive": {[]string{`cluster: {extraManifests: [$patch: replace, https://c]}`}, []string{"https://a", "https://b", "$patch"}, []string{"https://c"}},
+		"mapping replaced":           {[]string{`machine: {sysctls: {$patch: replace, c: "4"}}`}, []string{`a: "1"`, `b: "2"`, "$patch"}, []string{`c: "4"`}},
+		"item replaced":              {[]string{`machine: {network: {interfaces: [{interface: eth0, $patch: replace, mtu: 9000}]}}`}, []string{"10.5.0.2/24", "$patch"}, []string{"mtu: 9000", "eth1"}},
+		"false and empty are set":    {[]string{`machine: {network: {hostname: "", interfaces: [{interface: eth1, dhcp: false}]}}`}, []string{"old"}, []string{"dhcp: false"}},
+		"document added":             {[]string{"{apiVersion: v1alpha1, kind: HostnameConfig, hostname: x}"}, nil, []string{"---\n", "kind: HostnameConfig", "# kept"}},
+		"manifest and documents":     {[]string{"machine: {certSANs: [b]}\n---\nkind: LinkConfig\nname: eth0\n"}, nil, []string{"- b\n", "---\nkind: LinkConfig\nname: eth0\n"}},
+		"document merged": {[]string{"kind: LinkConfig\nname: eth0\nmtu: 1", "kind: LinkConfig\nname: eth1\nmtu: 2", "kind: LinkConfig\nname: eth0\nmtu: 3\naddresses: [a]", "kind: LinkConfig\nname: eth0\naddresses: [b]"},
+			[]string{"mtu: 1\n"}, []string{"mtu: 2\n", "mtu: 3\naddresses: [a, b]"}},
+		"document deleted":  {[]string{"kind: LinkConfig\nname: eth0\nmtu: 1", "kind: LinkConfig\nname: eth0\n$patch: delete"}, []string{"LinkConfig", "---"}, []string{"# kept"}},
+		"absent document":   {[]string{"kind: LinkConfig\nname: eth0\n$patch: delete"}, []string{"LinkConfig"}, []string{"# kept"}},
+		"document replaced": {[]string{"kind: LinkConfig\nname: eth0\nmtu: 1\nup: true", "kind: LinkConfig\nname: eth0\nmtu: 2\n$patch: replace"}, []string{"up: true", "$patch"}, []string{"mtu: 2"}},
+		"document's list":   {[]string{"kind: KubeNetworkConfig\npodSubnets: [10.1.0.0/16]", "kind: KubeNetworkConfig\npodSubnets: [10.2.0.0/16]"}, []string{"10.1.0.0/16"}, []string{"10.2.0.0/16"}},
+		"aliases":           {[]string{"machine: {files: [&f {path: /var/a, content: x}, *f]}"}, []string{"&f", "*f"}, []string{"path: /var/a"}},
+		"JSON whole":        {[]string{`[{"op":"test","path":"/machine/certSANs","value":["a"]},{"op":"replace","path":"","value":{"a":1}}]`}, []string{"machine"}, []string{`"a": 1`}},
+		"JSON in YAML":      {[]string{"- op: add\n  path: /machine/type\n  value: worker\n"}, nil, []string{"type: worker"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var patches []Patch
@@ -92,10 +108,18 @@ func TestPatchErrors(t *testing.T) {
 		`[{op: remove, path: /machine/x}]`:               "operation 1: remove /machine/x: there is nothing at this path",
 		`[{op: test, path: /machine/type, value: x}]`:    "the value is another one",
 		`[{op: move, from: /machine, path: /machine/x}]`: "cannot move into itself",
-		`hello`:                        "got a single value",
-		"kind: LinkConfig\nname: eth0": "kind LinkConfig",
-		"a: 1\n---\nb: 2":              "several documents",
-		"a: [":                         "parse patch: yaml",
+		`hello`:                                 "got a single value",
+		"{}\n---\n[{op: remove}]":               "line 3: got a list",
+		"{kind: HostnameConfig}\n---\n[1]":      "line 3: got a list",
+		"":                                      "nothing in it",
+		"{machine: {$patch: remove}}":           "line 1: $patch: got \"remove\", want delete or replace",
+		`[{op: replace, path: "", value: [1]}]`: "must stay a mapping",
+		`[{op: remove, path: ""}]`:              "want path",
+		`[{op: add, path: /machine/x/01, value: 1}]`: "there is nothing at this path",
+		"a: &a [x,x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b,*b]\nd: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c,*c]\ne: [*d,*d,*d,*d,*d,*d,*d,*d,*d,*d]": "too large",
+		"a: &a {b: *a}": "nests too deep",
+		doubling():      "becomes too large or nests too deep",
+		"a: [":          "parse patch: yaml",
 	} {
 		p, err := LoadPatch([]byte(text))
 		if err == nil {
@@ -180,4 +204,123 @@ func mustPatch(t *testing.T, text string) Patch {
 		t.Fatal(err)
 	}
 	return p
+}
+
+// doubling copies the document into itself, again and again.
+func doubling() string {
+	var b strings.Builder
+	b.WriteString("[")
+	for i := range 40 {
+		fmt.Fprintf(&b, "{op: copy, from: /machine, path: /machine/x%d},", i)
+	}
+	return b.String() + "]"
+}
+
+// Every list that the reference documents as special.
+func TestSpecialLists(t *testing.T) {
+	for _, test := range []struct{ name, base, patch, want string }{
+		{"podSubnets", "cluster: {network: {podSubnets: [a]}}", "cluster: {network: {podSubnets: [b]}}", "cluster: {network: {podSubnets: [b]}}"},
+		{"serviceSubnets", "cluster: {network: {serviceSubnets: [a]}}", "cluster: {network: {serviceSubnets: [b]}}", "cluster: {network: {serviceSubnets: [b]}}"},
+		{"auditPolicy", "cluster: {apiServer: {auditPolicy: {a: 1, rules: [1]}}}", "cluster: {apiServer: {auditPolicy: {rules: [2]}}}", "cluster: {apiServer: {auditPolicy: {rules: [2]}}}"},
+		{"authenticationConfig", "cluster: {apiServer: {authenticationConfig: {a: 1}}}", "cluster: {apiServer: {authenticationConfig: {b: 1}}}", "cluster: {apiServer: {authenticationConfig: {b: 1}}}"},
+		{"encryptionConfig", "cluster: {apiServer: {encryptionConfig: {a: 1}}}", "cluster: {apiServer: {encryptionConfig: {b: 1}}}", "cluster: {apiServer: {encryptionConfig: {b: 1}}}"},
+		{"credentialProviderConfig", "machine: {kubelet: {credentialProviderConfig: {a: 1}}}", "machine: {kubelet: {credentialProviderConfig: {b: 1}}}", "machine: {kubelet: {credentialProviderConfig: {b: 1}}}"},
+		{"baseRuntimeSpecOverrides", "machine: {baseRuntimeSpecOverrides: {a: 1}}", "machine: {baseRuntimeSpecOverrides: {b: 1}}", "machine: {baseRuntimeSpecOverrides: {b: 1}}"},
+		{"interfaces by name", "machine: {network: {interfaces: [{interface: a, mtu: 1}]}}", "machine: {network: {interfaces: [{interface: a, mtu: 2}, {interface: b}]}}", "machine: {network: {interfaces: [{interface: a, mtu: 2}, {interface: b}]}}"},
+		{"interfaces by selector", "machine: {network: {interfaces: [{deviceSelector: {driver: x, busPath: y}, mtu: 1}]}}", "machine: {network: {interfaces: [{deviceSelector: {busPath: y, driver: x}, mtu: 2}]}}",
+			"machine: {network: {interfaces: [{deviceSelector: {driver: x, busPath: y}, mtu: 2}]}}"},
+		{"vlans", "machine: {network: {interfaces: [{interface: a, vlans: [{vlanId: 1, mtu: 1}]}]}}", "machine: {network: {interfaces: [{interface: a, vlans: [{vlanId: 1, mtu: 2}, {vlanId: 2}]}]}}",
+			"machine: {network: {interfaces: [{interface: a, vlans: [{vlanId: 1, mtu: 2}, {vlanId: 2}]}]}}"},
+		{"admissionControl", "cluster: {apiServer: {admissionControl: [{name: a, configuration: {x: 1}}]}}", "cluster: {apiServer: {admissionControl: [{name: a, configuration: {x: 2}}]}}", "cluster: {apiServer: {admissionControl: [{name: a, configuration: {x: 2}}]}}"},
+		{"inlineManifests", "cluster: {inlineManifests: [{name: a, contents: x}]}", "cluster: {inlineManifests: [{name: a, contents: y}]}", "cluster: {inlineManifests: [{name: a, contents: y}]}"},
+		{"destinations", "machine: {logging: {destinations: [{endpoint: a, format: x}]}}", "machine: {logging: {destinations: [{endpoint: a, format: y}]}}", "machine: {logging: {destinations: [{endpoint: a, format: y}]}}"},
+		{"extraVolumes", "cluster: {scheduler: {extraVolumes: [{mountPath: a, hostPath: x}]}}", "cluster: {scheduler: {extraVolumes: [{mountPath: a, hostPath: y}]}}", "cluster: {scheduler: {extraVolumes: [{mountPath: a, hostPath: y}]}}"},
+		{"static pod", "{kind: KubeStaticPodConfig, name: a, pod: {x: 1}}", "{kind: KubeStaticPodConfig, name: a, pod: {y: 1}}", "{kind: KubeStaticPodConfig, name: a, pod: {y: 1}}"},
+		{"firewall", "{kind: NetworkRuleConfig, name: a, portSelector: {ports: [1]}, ingress: [{subnet: a}]}", "{kind: NetworkRuleConfig, name: a, portSelector: {ports: [2]}, ingress: [{subnet: b}]}",
+			"{kind: NetworkRuleConfig, name: a, portSelector: {ports: [2]}, ingress: [{subnet: b}]}"},
+		{"configFiles", "{kind: ExtensionServiceConfig, name: a, configFiles: [{mountPath: a, content: x}]}", "{kind: ExtensionServiceConfig, name: a, configFiles: [{mountPath: a, content: y}]}",
+			"{kind: ExtensionServiceConfig, name: a, configFiles: [{mountPath: a, content: y}]}"},
+		{"all other lists", "machine: {certSANs: [a], files: [{path: a}]}", "machine: {certSANs: [a], files: [{path: a}]}", "machine: {certSANs: [a, a], files: [{path: a}, {path: a}]}"},
+	} {
+		got, err := ApplyPatches([]byte(test.base), []Patch{mustPatch(t, test.patch)})
+		if err != nil || strings.TrimSpace(string(got)) != test.want {
+			t.Errorf("%s: ApplyPatches = %s, %v; want %s", test.name, got, err, test.want)
+		}
+	}
+	several := "machine: {}\n---\n{kind: HostnameConfig, hostname: a}\n"
+	if _, err := ApplyPatches([]byte(several), []Patch{mustPatch(t, "[{op: remove, path: /machine}]")}); err == nil || !strings.Contains(err.Error(), "has 2 documents") {
+		t.Errorf("a JSON patch of several documents = %v, want it refused", err)
+	}
+}
+
+// FuzzPatch merges and patches whatever comes: what is parsed is bounded, and
+// what comes out is YAML.
+func FuzzPatch(f *testing.F) {
+	f.Add("machine: {a: [1]}", "machine: {a: [2], b: {$patch: delete}}")
+	f.Add("machine: {a: [1]}\n---\nkind: LinkConfig\nname: a", "kind: LinkConfig\nname: a\n$patch: delete\n---\nmachine: {$patch: replace, b: 1}")
+	f.Add("machine: {network: {interfaces: [{interface: a}]}}", "machine: {network: {interfaces: [{interface: a, $patch: delete}, {$patch: replace}]}}")
+	f.Add("a: &a [x]\nb: [*a, *a]", "a: &a {b: *a}")
+	f.Add("machine: {a: [1]}", doubling())
+	f.Add("machine: {a: [1]}", `[{"op":"move","from":"/machine/a/0","path":"/x~1y"},{"op":"test","path":"","value":{}},{"op":"replace","path":"/machine","value":null}]`)
+	f.Fuzz(func(t *testing.T, doc, patch string) {
+		p, err := LoadPatch([]byte(patch))
+		if err != nil {
+			return
+		}
+		out, err := ApplyPatches([]byte(doc), []Patch{p})
+		if err != nil {
+			return
+		}
+		if _, err := stream(out); err != nil {
+			t.Fatalf("what comes out of a patch cannot be read: %v\n%s", err, out)
+		}
+		if len(out) > 64*(len(doc)+len(patch)+maxNodes) {
+			t.Fatalf("a patch of %d bytes made %d of %d", len(patch), len(out), len(doc))
+		}
+	})
+}
+
+// FuzzMerge: applied again, a merge without lists changes nothing more.
+func FuzzMerge(f *testing.F) {
+	f.Add("machine: {sysctls: {a: b}}", "machine: {sysctls: {c: d}}")
+	f.Add("machine: {a: {b: 1}}\n---\nkind: X", "kind: X\na: {$patch: replace, b: c}")
+	f.Fuzz(func(t *testing.T, doc, patch string) {
+		p, err := LoadPatch([]byte(patch))
+		if err != nil || strings.ContainsAny(patch, "[-") || len(p.operations) > 0 || strings.Contains(patch, "delete") {
+			return
+		}
+		once, err := ApplyPatches([]byte(doc), []Patch{p})
+		if err != nil {
+			return
+		}
+		twice, err := ApplyPatches(once, []Patch{p})
+		if err != nil {
+			t.Fatalf("the second time: %v\n%s", err, once)
+		}
+		if a, b := said(t, once), said(t, twice); a != b {
+			t.Fatalf("the second time makes a difference:\n%s", cmp.Diff(a, b))
+		}
+	})
+}
+
+// said is what a stream says, whatever its style and comments.
+func said(t *testing.T, text []byte) string {
+	docs, err := stream(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b strings.Builder
+	var write func(n *yaml.Node)
+	write = func(n *yaml.Node) {
+		fmt.Fprintf(&b, "%d %q ", n.Kind, n.Value)
+		for _, c := range n.Content {
+			write(c)
+		}
+		b.WriteString("; ")
+	}
+	for _, d := range docs {
+		write(d)
+		b.WriteString("\n")
+	}
+	return b.String()
 }
