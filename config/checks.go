@@ -14,88 +14,99 @@ import (
 )
 
 // A check looks at one value and says what was wanted instead, or nothing.
-type check func(value string) (want string)
+type check interface {
+	want(value string) string
+}
+
+// form is any rule, choice one of some values, span a number within bounds.
+type (
+	form   func(value string) (want string)
+	choice []string
+	span   struct{ low, high int64 }
+)
+
+func (f form) want(v string) string { return f(v) }
 
 // checks are the forms of single values, by key; items of lists and entries of
 // maps by their own keys. What concerns several keys at once is in validate.go.
 var checks = map[string]check{
 	"version":                                                                 oneOf(Version),
 	"machine.type":                                                            oneOf(TypeControlPlane, TypeWorker),
-	"machine.token":                                                           token,
-	"machine.certSANs[]":                                                      hostOrIP,
-	"machine.kubelet.image":                                                   image,
-	"machine.kubelet.clusterDNS[]":                                            address,
-	"machine.kubelet.nodeIP.validSubnets[]":                                   subnetFilter,
-	"machine.kubelet.extraMounts[].destination":                               absolute,
-	"machine.kubelet.extraMounts[].source":                                    absolute,
-	"machine.network.hostname":                                                hostname,
-	"machine.network.nameservers[]":                                           address,
-	"machine.network.searchDomains[]":                                         domain,
-	"machine.network.extraHostEntries[].ip":                                   address,
-	"machine.network.extraHostEntries[].aliases[]":                            hostname,
-	"machine.network.interfaces[].interface":                                  link,
-	"machine.network.interfaces[].addresses[]":                                addressPrefix,
+	"machine.token":                                                           form(token),
+	"machine.certSANs[]":                                                      form(hostOrIP),
+	"machine.kubelet.image":                                                   form(image),
+	"machine.kubelet.clusterDNS[]":                                            form(address),
+	"machine.kubelet.nodeIP.validSubnets[]":                                   form(subnetFilter),
+	"machine.kubelet.extraMounts[].destination":                               form(absolute),
+	"machine.kubelet.extraMounts[].source":                                    form(absolute),
+	"machine.network.hostname":                                                form(hostname),
+	"machine.network.nameservers[]":                                           form(address),
+	"machine.network.searchDomains[]":                                         form(domain),
+	"machine.network.extraHostEntries[].ip":                                   form(address),
+	"machine.network.extraHostEntries[].aliases[]":                            form(hostname),
+	"machine.network.interfaces[].interface":                                  form(link),
+	"machine.network.interfaces[].addresses[]":                                form(addressPrefix),
 	"machine.network.interfaces[].mtu":                                        between(0, 65535),
-	"machine.network.interfaces[].routes[].network":                           network,
-	"machine.network.interfaces[].routes[].gateway":                           address,
-	"machine.network.interfaces[].routes[].source":                            address,
+	"machine.network.interfaces[].routes[].network":                           form(network),
+	"machine.network.interfaces[].routes[].gateway":                           form(address),
+	"machine.network.interfaces[].routes[].source":                            form(address),
 	"machine.network.interfaces[].routes[].metric":                            between(0, 1<<32-1),
 	"machine.network.interfaces[].routes[].mtu":                               between(0, 65535),
 	"machine.network.interfaces[].dhcpOptions.routeMetric":                    between(0, 1<<32-1),
-	"machine.network.interfaces[].vip.ip":                                     address,
+	"machine.network.interfaces[].vip.ip":                                     form(address),
 	"machine.network.interfaces[].vlans[].vlanId":                             between(1, 4094),
-	"machine.network.interfaces[].vlans[].addresses[]":                        addressPrefix,
+	"machine.network.interfaces[].vlans[].addresses[]":                        form(addressPrefix),
 	"machine.network.interfaces[].vlans[].mtu":                                between(0, 65535),
-	"machine.network.interfaces[].vlans[].routes[].network":                   network,
-	"machine.network.interfaces[].vlans[].routes[].gateway":                   address,
-	"machine.network.interfaces[].vlans[].routes[].source":                    address,
-	"machine.network.interfaces[].vlans[].vip.ip":                             address,
+	"machine.network.interfaces[].vlans[].routes[].network":                   form(network),
+	"machine.network.interfaces[].vlans[].routes[].gateway":                   form(address),
+	"machine.network.interfaces[].vlans[].routes[].source":                    form(address),
+	"machine.network.interfaces[].vlans[].vip.ip":                             form(address),
 	"machine.network.interfaces[].bond.mode":                                  oneOf("balance-rr", "active-backup", "balance-xor", "broadcast", "802.3ad", "balance-tlb", "balance-alb"),
 	"machine.install.diskSelector.type":                                       oneOf("ssd", "hdd", "nvme", "sd"),
-	"machine.files[].path":                                                    writable,
+	"machine.files[].path":                                                    form(writable),
 	"machine.files[].op":                                                      oneOf("create", "append", "overwrite"),
-	"machine.time.servers[]":                                                  hostOrIP,
-	"machine.time.bootTimeout":                                                notNegative,
+	"machine.time.servers[]":                                                  form(hostOrIP),
+	"machine.time.bootTimeout":                                                form(notNegative),
 	"machine.logging.destinations[].endpoint":                                 urlOf("tcp", "udp"),
 	"machine.logging.destinations[].format":                                   oneOf("json_lines"),
 	"machine.registries.mirrors{}.endpoints[]":                                urlOf("https", "http"),
-	"machine.features.rbac":                                                   alwaysOn,
-	"machine.features.apidCheckExtKeyUsage":                                   alwaysOn,
+	"machine.features.rbac":                                                   form(alwaysOn),
+	"machine.features.apidCheckExtKeyUsage":                                   form(alwaysOn),
 	"machine.features.kubernetesTalosAPIAccess.allowedRoles[]":                oneOf(accessRoles...),
-	"machine.features.kubernetesTalosAPIAccess.allowedKubernetesNamespaces[]": namespace,
+	"machine.features.kubernetesTalosAPIAccess.allowedKubernetesNamespaces[]": form(namespace),
 	"machine.features.kubePrism.port":                                         between(1, 65535),
 	"machine.features.nodeAddressSortAlgorithm":                               oneOf("v1", "v2"),
 	"cluster.controlPlane.endpoint":                                           urlOf("https"),
 	"cluster.controlPlane.localAPIServerPort":                                 between(1, 65535),
-	"cluster.clusterName":                                                     clusterName,
-	"cluster.token":                                                           token,
+	"cluster.clusterName":                                                     form(clusterName),
+	"cluster.token":                                                           form(token),
 	"cluster.secretboxEncryptionSecret":                                       base64Of(32),
 	"cluster.aescbcEncryptionSecret":                                          base64Of(16, 24, 32),
-	"cluster.network.dnsDomain":                                               domain,
-	"cluster.network.podSubnets[]":                                            network,
-	"cluster.network.serviceSubnets[]":                                        network,
+	"cluster.network.dnsDomain":                                               form(domain),
+	"cluster.network.podSubnets[]":                                            form(network),
+	"cluster.network.serviceSubnets[]":                                        form(network),
 	"cluster.network.cni.name":                                                oneOf("flannel", "custom", "none"),
 	"cluster.network.cni.urls[]":                                              urlOf("https", "http"),
-	"cluster.apiServer.image":                                                 image,
-	"cluster.apiServer.certSANs[]":                                            hostOrIP,
-	"cluster.apiServer.extraVolumes[].hostPath":                               absolute,
-	"cluster.apiServer.extraVolumes[].mountPath":                              absolute,
+	"cluster.apiServer.image":                                                 form(image),
+	"cluster.apiServer.certSANs[]":                                            form(hostOrIP),
+	"cluster.apiServer.extraVolumes[].hostPath":                               form(absolute),
+	"cluster.apiServer.extraVolumes[].mountPath":                              form(absolute),
 	"cluster.apiServer.authorizationConfig[].type":                            oneOf("Node", "RBAC", "Webhook"),
-	"cluster.controllerManager.image":                                         image,
-	"cluster.controllerManager.extraVolumes[].hostPath":                       absolute,
-	"cluster.controllerManager.extraVolumes[].mountPath":                      absolute,
-	"cluster.scheduler.image":                                                 image,
-	"cluster.scheduler.extraVolumes[].hostPath":                               absolute,
-	"cluster.scheduler.extraVolumes[].mountPath":                              absolute,
-	"cluster.proxy.image":                                                     image,
+	"cluster.controllerManager.image":                                         form(image),
+	"cluster.controllerManager.extraVolumes[].hostPath":                       form(absolute),
+	"cluster.controllerManager.extraVolumes[].mountPath":                      form(absolute),
+	"cluster.scheduler.image":                                                 form(image),
+	"cluster.scheduler.extraVolumes[].hostPath":                               form(absolute),
+	"cluster.scheduler.extraVolumes[].mountPath":                              form(absolute),
+	"cluster.proxy.image":                                                     form(image),
 	"cluster.proxy.mode":                                                      oneOf("nftables", "iptables", "ipvs"),
-	"cluster.coreDNS.image":                                                   image,
-	"cluster.etcd.image":                                                      image,
-	"cluster.etcd.advertisedSubnets[]":                                        subnetFilter,
-	"cluster.etcd.listenSubnets[]":                                            subnetFilter,
+	"cluster.coreDNS.image":                                                   form(image),
+	"cluster.etcd.image":                                                      form(image),
+	"cluster.etcd.advertisedSubnets[]":                                        form(subnetFilter),
+	"cluster.etcd.listenSubnets[]":                                            form(subnetFilter),
 	"cluster.extraManifests[]":                                                urlOf("https", "http"),
 	"cluster.externalCloudProvider.manifests[]":                               urlOf("https", "http"),
-	"cluster.adminKubeconfig.certLifetime":                                    positive,
+	"cluster.adminKubeconfig.certLifetime":                                    form(positive),
 }
 
 var (
@@ -116,26 +127,26 @@ func namespace(v string) string {
 	return "the name of a namespace such as kube-system"
 }
 
-func oneOf(values ...string) check {
-	return func(v string) string {
-		if slices.Contains(values, v) {
-			return ""
-		}
-		if len(values) == 1 {
-			return values[0]
-		}
-		return "one of " + strings.Join(values, ", ")
-	}
-}
+func oneOf(values ...string) choice { return values }
 
-func between(low, high int64) check {
-	return func(v string) string {
-		n, err := strconv.ParseInt(v, 0, 64)
-		if err != nil || n < low || n > high {
-			return fmt.Sprintf("a number from %d to %d", low, high)
-		}
+func (c choice) want(v string) string {
+	if slices.Contains(c, v) {
 		return ""
 	}
+	if len(c) == 1 {
+		return c[0]
+	}
+	return "one of " + strings.Join(c, ", ")
+}
+
+func between(low, high int64) span { return span{low, high} }
+
+func (s span) want(v string) string {
+	n, err := strconv.ParseInt(v, 0, 64)
+	if err != nil || n < s.low || n > s.high {
+		return fmt.Sprintf("a number from %d to %d", s.low, s.high)
+	}
+	return ""
 }
 
 func token(v string) string {
@@ -255,7 +266,7 @@ func clusterName(v string) string {
 	return "a name without blanks, quotes and slashes"
 }
 
-func urlOf(schemes ...string) check {
+func urlOf(schemes ...string) form {
 	return func(v string) string {
 		u, err := url.Parse(v)
 		if err == nil && slices.Contains(schemes, u.Scheme) && u.Hostname() != "" && port(u) {
@@ -266,10 +277,10 @@ func urlOf(schemes ...string) check {
 }
 
 func port(u *url.URL) bool {
-	return u.Port() == "" && !strings.HasSuffix(u.Host, ":") || between(1, 65535)(u.Port()) == ""
+	return u.Port() == "" && !strings.HasSuffix(u.Host, ":") || between(1, 65535).want(u.Port()) == ""
 }
 
-func base64Of(sizes ...int) check {
+func base64Of(sizes ...int) form {
 	return func(v string) string {
 		raw, err := base64.StdEncoding.DecodeString(v)
 		if err == nil && slices.Contains(sizes, len(raw)) {

@@ -255,7 +255,7 @@ func (d *decoder) scalar(n *yaml.Node, v reflect.Value, k key) {
 		return
 	}
 	if check := checks[k.pattern]; check != nil {
-		if want := check(n.Value); want != "" {
+		if want := check.want(n.Value); want != "" {
 			d.problem(n, k, d.shown(n, k), want)
 		}
 	}

@@ -49,7 +49,7 @@ func LoadPatch(text []byte) (Patch, error) {
 		if doc = expand(doc, &budget, 0); doc == nil {
 			return Patch{}, errors.New("parse patch: it is too large or nests too deep")
 		}
-		if err := checkDirectives(doc); err != nil {
+		if err := checkPart(doc); err != nil {
 			return Patch{}, fmt.Errorf("parse patch: %w", err)
 		}
 		p.merge = append(p.merge, doc)
@@ -82,12 +82,21 @@ func stream(text []byte) ([]*yaml.Node, error) {
 	}
 }
 
-func checkDirectives(n *yaml.Node) error {
+// checkPart looks for directives that there are not, and for keys given twice.
+func checkPart(n *yaml.Node) error {
 	if v := find(n, directive); v != nil && v.Value != "delete" && v.Value != "replace" {
 		return fmt.Errorf("line %d: %s: got %s, want delete or replace", v.Line, directive, show(v.Value))
 	}
+	seen := map[string]bool{}
+	for i := 0; n.Kind == yaml.MappingNode && i < len(n.Content); i += 2 {
+		name := n.Content[i]
+		if name.Kind != yaml.ScalarNode || seen[name.Value] {
+			return fmt.Errorf("line %d: got %s as a key, want each name once", name.Line, show(name.Value))
+		}
+		seen[name.Value] = true
+	}
 	for _, c := range n.Content {
-		if err := checkDirectives(c); err != nil {
+		if err := checkPart(c); err != nil {
 			return err
 		}
 	}

@@ -279,7 +279,7 @@ func overridePath(t *translator, dk docKey, value *yaml.Node, said key, _ string
 
 // hostnameAuto is whether the name derives from the machine's identity.
 func hostnameAuto(t *translator, dk docKey, value *yaml.Node, said key, index string) {
-	if want := oneOf("stable", "off")(value.Value); want != "" || value.Kind != yaml.ScalarNode {
+	if want := oneOf("stable", "off").want(value.Value); want != "" || value.Kind != yaml.ScalarNode {
 		t.d.problem(value, said, show(value.Value), want)
 		return
 	}

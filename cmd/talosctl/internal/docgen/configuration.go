@@ -67,6 +67,21 @@ func configuration(root string) (string, error) {
 	return b.String(), nil
 }
 
+// schema is the JSON Schema of configurations.
+func schema(root string) (string, error) {
+	said, err := readComments(filepath.Join(root, "config"))
+	if err != nil {
+		return "", err
+	}
+	text, err := config.Schema(func(owner reflect.Type, field string) string {
+		if field == "" {
+			return values.Replace(said[owner.Name()])
+		}
+		return values.Replace(said[owner.Name()+"."+field])
+	})
+	return string(text) + "\n", err
+}
+
 const documentsHead = `
 ## Documents beside the manifest
 

@@ -26,10 +26,11 @@ func main() {
 
 // pages are made by these.
 var pages = map[string]func(root string) (string, error){
-	"configuration.md": configuration,
-	"talosctl.md":      commands,
-	"resources.md":     resources,
-	"api.md":           methods,
+	"configuration.md":   configuration,
+	"config.schema.json": schema,
+	"talosctl.md":        commands,
+	"resources.md":       resources,
+	"api.md":             methods,
 }
 
 func run(root, out string) error {
