@@ -22,7 +22,8 @@ func genCommand(a *cli.App) *cobra.Command {
 }
 
 func genSecretsCommand(a *cli.App) *cobra.Command {
-	var output, from string
+	var output string
+	var from origin
 	var force bool
 	cmd := &cobra.Command{
 		Use:   "secrets",
@@ -41,28 +42,66 @@ func genSecretsCommand(a *cli.App) *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVarP(&output, "output-file", "o", "secrets.yaml", "file to write (- is standard output)")
-	cmd.Flags().StringVar(&from, "from-controlplane-config", "", "take them from a control plane node's configuration")
+	cmd.Flags().StringVar(&from.config, "from-controlplane-config", "", "take them from a control plane node's configuration")
+	cmd.Flags().StringVarP(&from.pki, "from-kubernetes-pki", "p", "", "take Kubernetes's and etcd's authorities from a folder such as /etc/kubernetes/pki")
+	cmd.Flags().StringVarP(&from.token, "kubernetes-bootstrap-token", "t", "", "with --from-kubernetes-pki: the token that kubelets join with (default: a new one)")
 	cmd.Flags().BoolVarP(&force, "force", "f", false, "overwrite the file")
 	return cmd
 }
 
-func makeSecrets(from string) (*config.Secrets, error) {
-	if from == "" {
+// origin is where the secrets of an existing cluster are.
+type origin struct{ config, pki, token string }
+
+func makeSecrets(from origin) (*config.Secrets, error) {
+	switch {
+	case from.config != "" && from.pki != "":
+		return nil, cli.Usage("--from-controlplane-config and --from-kubernetes-pki exclude each other")
+	case from.token != "" && from.pki == "":
+		return nil, cli.Usage("--kubernetes-bootstrap-token needs --from-kubernetes-pki")
+	case from.pki != "":
+		return secretsFromPKI(from.pki, from.token)
+	case from.config == "":
 		return config.NewSecrets(time.Now)
 	}
-	data, err := os.ReadFile(from)
+	data, err := os.ReadFile(from.config)
 	if err != nil {
 		return nil, err
 	}
-	cfg, _, err := config.Load(from, data)
+	cfg, _, err := config.Load(from.config, data)
 	if err != nil {
 		return nil, err
 	}
 	secrets, err := config.SecretsFromConfig(cfg)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", from, err)
+		return nil, fmt.Errorf("%s: %w", from.config, err)
 	}
 	return secrets, nil
+}
+
+// secretsFromPKI are new secrets with the authorities of a cluster that
+// kubeadm made.
+func secretsFromPKI(dir, token string) (*config.Secrets, error) {
+	s, err := config.NewSecrets(time.Now)
+	if err != nil {
+		return nil, err
+	}
+	if token != "" {
+		s.Secrets.BootstrapToken = token
+	}
+	for name, into := range map[string]*config.Base64{
+		"ca.crt": &s.Certs.K8s.Crt, "ca.key": &s.Certs.K8s.Key, "sa.key": &s.Certs.K8sServiceAccount.Key,
+		"front-proxy-ca.crt": &s.Certs.K8sAggregator.Crt, "front-proxy-ca.key": &s.Certs.K8sAggregator.Key,
+		"etcd/ca.crt": &s.Certs.Etcd.Crt, "etcd/ca.key": &s.Certs.Etcd.Key,
+	} {
+		if *into, err = os.ReadFile(filepath.Join(dir, name)); err != nil {
+			return nil, err
+		}
+	}
+	data, err := s.Bytes()
+	if err != nil {
+		return nil, err
+	}
+	return config.LoadSecrets(dir, data) // checks that they fit together
 }
 
 // writeOut writes a file of secrets, or standard output for -.
@@ -94,6 +133,7 @@ type generator struct {
 	types                         []string
 	output                        string
 	force                         bool
+	discovery, kubespan           bool
 }
 
 func genConfigCommand(a *cli.App) *cobra.Command {
@@ -121,6 +161,14 @@ talosconfig, in the folder that --output names. All hold keys.`,
 	f.StringVar(&g.in.InstallDisk, "install-disk", "", "disk to install to")
 	f.StringVar(&g.in.InstallImage, "install-image", "", "image to install")
 	f.StringArrayVar(&g.mirrors, "registry-mirror", nil, "mirror of a registry, as HOST=URL (repeatable)")
+	f.BoolVar(&g.discovery, "with-cluster-discovery", true, "let nodes find each other through the cluster")
+	f.BoolVar(&g.kubespan, "with-kubespan", false, "encrypt traffic between nodes with WireGuard: refused, as nothing would do it")
+	for name, text := range map[string]string{"with-docs": "comments in the files", "with-examples": "examples in the files"} {
+		f.Bool(name, false, text+": there are none")
+		_ = f.MarkHidden(name) // the flag is there
+	}
+	f.String("talos-version", "", "for which version: there is one form")
+	_ = f.MarkHidden("talos-version") // the flag is there
 	f.StringArrayVar(&g.patches, "config-patch", nil, "change all configurations: a patch, or @FILE (repeatable)")
 	f.StringArrayVar(&g.controlPlane, "config-patch-control-plane", nil, "change the control plane's configuration (repeatable)")
 	f.StringArrayVar(&g.worker, "config-patch-worker", nil, "change the workers' configuration (repeatable)")
@@ -135,6 +183,9 @@ func (g *generator) run() error {
 		if !slices.Contains(outputTypes, t) {
 			return cli.Usage("--output-types %q is none of %s", t, strings.Join(outputTypes, ", "))
 		}
+	}
+	if g.kubespan {
+		return cli.Usage("--with-kubespan: traffic between nodes is not encrypted with WireGuard")
 	}
 	if err := g.readInput(); err != nil {
 		return err
@@ -189,6 +240,9 @@ func (g *generator) patched(c *config.Config, more []string) ([]byte, error) {
 		return nil, err
 	}
 	patches := slices.Concat(g.patches, more)
+	if !g.discovery {
+		patches = append([]string{"cluster: {discovery: {enabled: false}}"}, patches...)
+	}
 	if len(patches) == 0 {
 		return data, nil
 	}
