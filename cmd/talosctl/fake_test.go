@@ -91,6 +91,9 @@ func (f *fake) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, n
 	if target(ctx) == "down" {
 		return nil, status.Error(codes.Unavailable, "node down: connect to 10.5.0.9:50000: no route to host")
 	}
+	if target(ctx) == "beyond" {
+		return nil, status.Error(codes.PermissionDenied, `no request forwarding: "beyond" is another node`)
+	}
 	if target(ctx) == "stuck" {
 		<-ctx.Done()
 		return nil, status.FromContextError(ctx.Err()).Err()

@@ -45,6 +45,9 @@ func (a *App) callHint(call *client.Error) string {
 	case client.ExpiredClient:
 		return fmt.Sprintf("get a new certificate with `%s config new` from a context that still works, or from the cluster's secrets with `%s gen config --with-secrets`; a wrong clock here looks the same", a.Name, a.Name)
 	case client.Denied:
+		if strings.Contains(call.Text, "no request forwarding") {
+			return "name a control plane node with -e"
+		}
 		return fmt.Sprintf("the roles of the client certificate may not do this: `%s config info` shows them; an admin makes others with `%s config new --roles`", a.Name, a.Name)
 	case client.Lost:
 		return "whether the node carried it out is not known; look at its state before repeating it"
