@@ -156,7 +156,7 @@ func (m *Member) restore(ctx context.Context, into string, unchecked bool) error
 		return err
 	}
 	folder := filepath.Dir(m.uploaded())
-	for _, path := range []string{folder, m.uploaded()} {
+	for _, path := range []string{m.dataDir, folder, m.uploaded()} {
 		if err := os.Chown(path, m.uid, m.uid); err != nil {
 			return err
 		}
@@ -174,10 +174,11 @@ func (m *Member) restore(ctx context.Context, into string, unchecked bool) error
 	var said bytes.Buffer
 	err = m.run(ctx, service.ContainerSpec{
 		ID: "etcd-recover", Image: spec.Image, Args: args, UID: uint32(m.uid), GID: uint32(m.uid),
-		Mounts: []specs.Mount{bind(folder, "rw")}, Cgroup: "/podruntime/etcd", OOMScoreAdj: -998,
+		Mounts: []specs.Mount{bind(m.dataDir, "rw")}, // all of it: in the image that folder is root's
+		Cgroup: "/podruntime/etcd", OOMScoreAdj: -998,
 	}, &said)
 	if err != nil {
-		return fmt.Errorf("%w: %w: %s", ErrRestore, err, lastLine(said.String()))
+		return fmt.Errorf("%w: %w: %s", ErrRestore, err, reason(said.String()))
 	}
 	return nil
 }
@@ -186,9 +187,17 @@ func (m *Member) restore(ctx context.Context, into string, unchecked bool) error
 // a node that still has the data of an earlier one must not take part.
 func newToken(clusterID string) string { return clusterID + "-" + rand.Text() }
 
-// lastLine is where programs say why they failed.
-func lastLine(text string) string {
+// reason is where a program says why it failed: its last line, or, when it
+// broke on what it read, the first of the panic.
+func reason(text string) string {
 	lines := strings.Split(strings.TrimSpace(text), "\n")
+	for _, line := range lines {
+		for _, mark := range []string{"panic: ", "fatal error: ", "unexpected fault address"} {
+			if strings.HasPrefix(line, mark) {
+				return line
+			}
+		}
+	}
 	return lines[len(lines)-1]
 }
 

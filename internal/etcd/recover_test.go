@@ -126,3 +126,15 @@ func TestRecovery(t *testing.T) {
 		t.Errorf("Recover of a member = %v, want ErrAlreadyBootstrapped", err)
 	}
 }
+
+func TestReason(t *testing.T) {
+	for _, c := range []struct{ said, want string }{
+		{"info: x\nError: no such file\n", "Error: no such file"},
+		{"info: x\npanic: runtime error: index out of range\n\ngoroutine 1 [running]:\nmain.main()\n\tmain.go:5 +0x1\n", "panic: runtime error: index out of range"},
+		{"", ""},
+	} {
+		if got := reason(c.said); got != c.want {
+			t.Errorf("reason(%q) = %q, want %q", c.said, got, c.want)
+		}
+	}
+}
