@@ -211,3 +211,29 @@ func TestWriteManifests(t *testing.T) {
 		t.Errorf("the folder holds %v, %v, want exactly the pod that is wanted", have, err)
 	}
 }
+
+// What the user says of callers replaces ours; where it says nothing of those
+// without credentials, they reach the health checks only.
+func TestAuthenticationSettings(t *testing.T) {
+	for _, c := range []struct {
+		own  map[string]any
+		open bool // to callers without credentials, beyond the health checks
+	}{
+		{nil, false},
+		{map[string]any{"jwt": []any{}}, false},
+		{map[string]any{"anonymous": map[string]any{"enabled": true}}, true},
+	} {
+		cfg := generated(t, func(cfg *config.Config) { cfg.Cluster.APIServer = &config.APIServer{AuthenticationConfig: c.own} })
+		values := authenticationSettings(cfg).Config.Values
+		if values["kind"] != "AuthenticationConfiguration" || values["apiVersion"] != "apiserver.config.k8s.io/v1" {
+			t.Errorf("%v: no AuthenticationConfiguration: %v", c.own, values)
+		}
+		anonymous, _ := values["anonymous"].(map[string]any)
+		if _, bounded := anonymous["conditions"]; anonymous == nil || bounded == c.open {
+			t.Errorf("%v: anonymous is %v, want open %v", c.own, anonymous, c.open)
+		}
+		if _, ok := values["jwt"]; ok != (c.own["jwt"] != nil) {
+			t.Errorf("%v: jwt is lost: %v", c.own, values)
+		}
+	}
+}
