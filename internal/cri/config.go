@@ -10,6 +10,7 @@ package cri
 import (
 	"fmt"
 	"maps"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -111,7 +112,7 @@ func Config(o Options) string {
 [plugins.'io.containerd.transfer.v1.local']
   max_concurrent_downloads = %d
   config_path = %s
-
+%s
 [plugins.'io.containerd.cri.v1.runtime']
   enable_selinux = false
   disable_apparmor = true
@@ -130,8 +131,20 @@ func Config(o Options) string {
 [plugins.'io.containerd.cri.v1.runtime'.cni]
   bin_dirs = [%s, %s]
   conf_dir = %s
-`, maxDownloads, quote(containers.HostsDir), o.RestrictOOM, quote(layout.CNIBinDir), quote(layout.CNISystemBinDir), quote(layout.CNIConfDir))
+`, maxDownloads, quote(containers.HostsDir), unpackWith(o.Snapshotter), o.RestrictOOM, quote(layout.CNIBinDir), quote(layout.CNISystemBinDir), quote(layout.CNIConfDir))
 	return b.String()
+}
+
+// unpackWith names the snapshotter to the transfer service, which would not
+// start without its default, overlayfs.
+func unpackWith(snapshotter string) string {
+	if snapshotter == "overlayfs" {
+		return ""
+	}
+	return fmt.Sprintf(`  [[plugins.'io.containerd.transfer.v1.local'.unpack_config]]
+    platform = %s
+    snapshotter = %s
+`, quote("linux/"+runtime.GOARCH), quote(snapshotter))
 }
 
 // writeHead writes what both configurations share.

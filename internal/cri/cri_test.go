@@ -141,3 +141,12 @@ func TestConfigs(t *testing.T) {
 		SandboxImage: "registry.k8s.io/pause:3.10.2", Snapshotter: "overlayfs", RestrictOOM: true, Auths: authsOf(FromConfig(registries)),
 	}))
 }
+
+// TestConfigWithoutOverlay: everything in containerd that unpacks images uses the
+// snapshotter that was chosen; one that is missing would keep the CRI from starting.
+func TestConfigWithoutOverlay(t *testing.T) {
+	text := Config(Options{SandboxImage: "pause", Snapshotter: "native"})
+	if n := strings.Count(text, `snapshotter = "native"`); n != 2 {
+		t.Errorf("%d settings of the snapshotter, want that of the CRI and that of the transfer service:\n%s", n, text)
+	}
+}
