@@ -27,12 +27,14 @@ import (
 
 // Times. Servers are a network away that answers within milliseconds; a client
 // whose server fails silently waits for interval + 2 × checkTime at the most.
+// Where those that are well take long, as on a machine that has too much to do,
+// the others get more time too: nobody is better off for being cut then.
 const (
-	interval  = time.Second            // between checks of a server that is well
-	again     = 250 * time.Millisecond // after a failed check
-	checkTime = time.Second            // of one check
-	dialTime  = time.Second            // of one connection
-	illAfter  = 2 * time.Second        // of failing
+	interval     = time.Second            // between checks of a server that is well
+	again        = 250 * time.Millisecond // after a failed check
+	checkTime    = time.Second            // of one check, at least
+	checkTimeMax = 5 * time.Second
+	dialTime     = time.Second // of one connection
 )
 
 // Check asks a server whether it is well. It ends with ctx.
@@ -54,6 +56,7 @@ type Pool struct {
 	mu       sync.Mutex // guards the fields below and those of the backends
 	backends []*backend
 	turn     int
+	slowest  time.Duration // of the answers of late
 	changed  chan struct{} // closed and made anew when somebody's health changed
 }
 
@@ -155,11 +158,14 @@ func (p *Pool) watch(ctx context.Context, be *backend) {
 		case <-be.kick:
 		}
 		began := time.Now()
-		try, cancel := context.WithTimeout(ctx, checkTime)
+		try, cancel := context.WithTimeout(ctx, p.limit())
 		err := p.check(try, be.Address)
 		cancel()
 		if ctx.Err() != nil {
 			return
+		}
+		if err == nil {
+			p.took(time.Since(began))
 		}
 		pause := interval
 		if p.note(be, began, err); err != nil {
@@ -167,6 +173,24 @@ func (p *Pool) watch(ctx context.Context, be *backend) {
 		}
 		timer.Reset(pause)
 	}
+}
+
+// took writes down how long an answer took.
+func (p *Pool) took(d time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.slowest = max(d, p.slowest*9/10)
+}
+
+// limit is how long a check may take.
+func (p *Pool) limit() time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.limitLocked()
+}
+
+func (p *Pool) limitLocked() time.Duration {
+	return min(max(checkTime, 3*p.slowest), checkTimeMax)
 }
 
 // note writes down how a check or a connection went.
@@ -178,7 +202,7 @@ func (p *Pool) note(be *backend, began time.Time, err error) {
 	} else if be.failing.IsZero() {
 		be.failing = began
 	}
-	now := be.health.next(err == nil, time.Since(be.failing))
+	now := be.health.next(err == nil, time.Since(be.failing) >= 2*p.limitLocked())
 	if now == be.health {
 		return
 	}

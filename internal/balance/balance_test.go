@@ -44,19 +44,36 @@ func TestChoose(t *testing.T) {
 
 func TestHealthNext(t *testing.T) {
 	for _, tc := range []struct {
-		from    health
-		ok      bool
-		failing time.Duration
-		want    health
+		from     health
+		ok, long bool
+		want     health
 	}{
-		{unknown, true, 0, well}, {unknown, false, time.Hour, unknown},
-		{well, true, 0, well}, {well, false, 0, suspect}, {well, false, illAfter, ill},
-		{suspect, true, 0, well}, {suspect, false, illAfter - 1, suspect}, {suspect, false, illAfter, ill},
-		{ill, true, 0, well}, {ill, false, 0, ill},
+		{unknown, true, false, well}, {unknown, false, true, unknown},
+		{well, true, false, well}, {well, false, false, suspect}, {well, false, true, ill},
+		{suspect, true, false, well}, {suspect, false, false, suspect}, {suspect, false, true, ill},
+		{ill, true, false, well}, {ill, false, false, ill},
 	} {
-		if got := tc.from.next(tc.ok, tc.failing); got != tc.want {
-			t.Errorf("health %d after ok=%v, failing %v = %d, want %d", tc.from, tc.ok, tc.failing, got, tc.want)
+		if got := tc.from.next(tc.ok, tc.long); got != tc.want {
+			t.Errorf("health %d after ok=%v, long=%v = %d, want %d", tc.from, tc.ok, tc.long, got, tc.want)
 		}
+	}
+}
+
+// TestLimitFollowsAnswers: where answers are slow, silence counts later.
+func TestLimitFollowsAnswers(t *testing.T) {
+	p := New(slog.New(slog.DiscardHandler), nil)
+	for _, step := range []struct{ took, want time.Duration }{
+		{time.Millisecond, checkTime}, {800 * time.Millisecond, 2400 * time.Millisecond}, {4 * time.Second, checkTimeMax}, {time.Millisecond, checkTimeMax},
+	} {
+		if p.took(step.took); p.limit() != step.want {
+			t.Errorf("limit after an answer in %v = %v, want %v", step.took, p.limit(), step.want)
+		}
+	}
+	for range 30 {
+		p.took(time.Millisecond)
+	}
+	if p.limit() != checkTime {
+		t.Errorf("limit after thirty quick answers = %v, want %v", p.limit(), checkTime)
 	}
 }
 
@@ -308,7 +325,7 @@ func TestAloneIsNotCut(t *testing.T) {
 	defer watch.Body.Close()
 	one.status.Store(http.StatusInternalServerError)
 	w.awaitWell(t, 0)
-	time.Sleep(illAfter + interval) // nothing tells that something has not happened
+	time.Sleep(2*checkTime + interval) // nothing tells that something has not happened
 	ended := make(chan error, 1)
 	go func() {
 		_, err := io.Copy(io.Discard, watch.Body)

@@ -19,7 +19,7 @@ func Ready(roots *x509.CertPool, name string) (check Check, stop func()) {
 	transport := &http.Transport{
 		DialContext:         dialer.DialContext,
 		TLSClientConfig:     &tls.Config{RootCAs: roots, ServerName: name, MinVersion: tls.VersionTLS12},
-		TLSHandshakeTimeout: checkTime,
+		TLSHandshakeTimeout: checkTimeMax,
 		MaxIdleConnsPerHost: 1,
 	}
 	return func(ctx context.Context, address string) error {

@@ -3,7 +3,6 @@ package balance
 import (
 	"cmp"
 	"slices"
-	"time"
 )
 
 // health is what is known of a server.
@@ -16,15 +15,15 @@ const (
 	ill     // has failed for a while: its connections are better cut
 )
 
-// next is the health after a check went well or not; failing is how long it
-// has not.
-func (h health) next(ok bool, failing time.Duration) health {
+// next is the health after a check went well or not; long: it has not for as
+// long as matters.
+func (h health) next(ok, long bool) health {
 	switch {
 	case ok:
 		return well
 	case h == unknown || h == ill:
 		return h
-	case failing >= illAfter:
+	case long:
 		return ill
 	default:
 		return suspect
