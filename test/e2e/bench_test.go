@@ -42,10 +42,15 @@ func TestBench(t *testing.T) {
 	}
 	talosctl(t, "cluster", "stop", "--name", cluster.name) // nothing of ours may run beside what is measured
 	ready := createToDNS(t)
+	oneAndOne := createToHealthy(t)
+	threeAndTwo, unavailable := loseLeader(t)
 	floor := bareFloor(t)
 	talosctl(t, "cluster", "start", "--name", cluster.name)
 	healthy(t)
 	add("cluster create to Ready and a DNS answer in a pod", ready.Seconds(), "s", "12, never over 20")
+	add("cluster create to healthy, 1 + 1 nodes", oneAndOne.Seconds(), "s", "15")
+	add("cluster create to healthy, 3 + 2 nodes", threeAndTwo.Seconds(), "s", "")
+	add("no write to the Kubernetes API when the leader's node dies", unavailable.Seconds(), "s", "")
 	add("bare etcd + kube-apiserver to /readyz, by hand", floor.Seconds(), "s", "")
 	add("ratio of the two", ready.Seconds()/floor.Seconds(), "", "")
 	ours, all := memory(t)
@@ -133,6 +138,49 @@ spec:
 		return nil
 	})
 	return time.Since(began)
+}
+
+// createToHealthy makes a cluster of 1 + 1 nodes, which its command waits for.
+func createToHealthy(t *testing.T) (took time.Duration) {
+	t.Helper()
+	t.Run("create 1 + 1", func(t *testing.T) { // its end destroys the cluster
+		began := time.Now()
+		secondCluster(t, "bench", "--controlplanes", "1", "--workers", "1")
+		took = time.Since(began)
+	})
+	return took
+}
+
+// loseLeader makes a cluster of 3 + 2 nodes and kills the node whose etcd leads:
+// the median, of three, of how long no write is acknowledged.
+func loseLeader(t *testing.T) (create, unavailable time.Duration) {
+	t.Helper()
+	t.Run("lose the leader", func(t *testing.T) {
+		began := time.Now()
+		e := secondCluster(t, "bench", "--controlplanes", "3", "--workers", "2")
+		create = time.Since(began)
+		before := cluster
+		cluster = e // of which the helpers speak
+		t.Cleanup(func() { cluster = before })
+		deployWorkload(t)
+		traffic := startTraffic(t, "http://"+ofType(t, "worker")[0].Address+":30080/hostname")
+		var gaps []time.Duration
+		for range 3 {
+			traffic.goesOn(t, time.Minute)
+			victim := leader(t)
+			traffic.reset()
+			onNode(t, victim, "stop", "--kill")
+			time.Sleep(5 * time.Second) // in which the gap shows
+			traffic.goesOn(t, time.Minute)
+			write, _ := traffic.pauses()
+			gaps = append(gaps, write)
+			onNode(t, victim, "start")
+			whole(t)
+		}
+		slices.Sort(gaps)
+		unavailable = gaps[1]
+	})
+	return create, unavailable
 }
 
 // bareFloor starts etcd and kube-apiserver by hand, as little as possible.
