@@ -74,7 +74,7 @@ func (c *Cluster) reported(ctx context.Context, n Node) error {
 		return err
 	}
 	if !slices.ContainsFunc(list.Items, func(o object) bool { return o.Metadata.Name == spec.Nodename }) {
-		return fmt.Errorf("Kubernetes has no node %s yet", spec.Nodename)
+		return fmt.Errorf("there is no node %s in Kubernetes yet", spec.Nodename)
 	}
 	return nil
 }

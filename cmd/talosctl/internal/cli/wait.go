@@ -61,14 +61,14 @@ func (w Waiting) Wait(ctx context.Context, what string, tell func(state string),
 		lookCtx, done := context.WithTimeout(ctx, oneLook)
 		state, over, err := look(lookCtx)
 		done()
-		if ctx.Err() == nil && state != "" && state != last && !over {
+		if !ending(ctx) && state != "" && state != last && !over {
 			tell(state)
 			last = state
 		}
 		switch {
 		case over:
 			return nil
-		case err != nil && ctx.Err() == nil:
+		case err != nil && !ending(ctx):
 			return err
 		}
 		select {
@@ -80,4 +80,10 @@ func (w Waiting) Wait(ctx context.Context, what string, tell func(state string),
 			return &TimeoutError{What: what, Limit: w.Limit, Last: last}
 		}
 	}
+}
+
+// ending says whether ctx is over, or so nearly that a call has failed for it.
+func ending(ctx context.Context) bool {
+	deadline, bounded := ctx.Deadline()
+	return ctx.Err() != nil || bounded && time.Until(deadline) < 50*time.Millisecond
 }

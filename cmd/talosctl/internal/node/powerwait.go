@@ -71,6 +71,7 @@ func (p *power) follow(ctx context.Context, actor string) error {
 	if actor == "" {
 		return nil
 	}
+	begin := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, p.flags.Limit)
 	defer cancel()
 	stream, err := p.c.Machine.Events(ctx, &machine.EventsRequest{TailEvents: -1, WithActorId: actor})
@@ -91,7 +92,7 @@ func (p *power) follow(ctx context.Context, actor string) error {
 		}
 	}
 	switch {
-	case errors.Is(err, context.DeadlineExceeded), errors.Is(ctx.Err(), context.DeadlineExceeded):
+	case errors.Is(err, context.DeadlineExceeded), time.Since(begin) > p.flags.Limit-50*time.Millisecond: // calls end a little before ctx
 		return &cli.TimeoutError{What: p.node + " to go down", Limit: p.flags.Limit, Last: p.last}
 	case ctx.Err() != nil:
 		return ctx.Err()
