@@ -80,7 +80,9 @@ type Configurations struct {
 }
 
 // NewConfigurations makes the service over a store.
-func NewConfigurations(store *configstore.Store) *Configurations { return &Configurations{store: store} }
+func NewConfigurations(store *configstore.Store) *Configurations {
+	return &Configurations{store: store}
+}
 
 // History lists them.
 func (s *Configurations) History(context.Context, *configuration.ConfigurationHistoryRequest) (*configuration.ConfigurationHistoryResponse, error) {
