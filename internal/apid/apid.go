@@ -93,10 +93,7 @@ func Serve(ctx context.Context, log *slog.Logger, config Config) error {
 		wg.Wait()
 	}()
 	ring, own, others := &keyring{}, &self{}, &members{}
-	peers, err := proxy.NewPeers(dialer{ring}.dial, maxPeers)
-	if err != nil {
-		return err
-	}
+	peers := proxy.NewPeers(dialer{ring}.dial, maxPeers)
 	defer peers.Close()
 	ready := make(chan struct{})
 	first := sync.OnceFunc(func() { close(ready) })

@@ -31,33 +31,12 @@ const (
 // Server is who answers a call: a Backend on this node, or another node of
 // Peers.
 type Server interface {
-	// connect waits until there is a connection; its release is to be called once
-	// after the call. The error is a gRPC status. A server that is just missing
-	// may leave it to the connection to say so.
-	connect(ctx context.Context) (connection, error)
+	// connect waits until there is a connection, and returns it with what is to
+	// be called once after the call. The error is a gRPC status. A server that is
+	// just missing may leave it to the connection to say so.
+	connect(ctx context.Context) (conn *grpc.ClientConn, release func(), err error)
 	// explain says who is missing where gRPC only says that some connection is.
-	explain(c connection, err error) error
-}
-
-// connection is what a call is made on.
-type connection struct {
-	conn *grpc.ClientConn
-	link *link // the part of conn that leads to peer; nil for a daemon
-	peer peer
-}
-
-// context carries to gRPC which connection is meant.
-func (c connection) context(ctx context.Context) context.Context {
-	if c.link == nil {
-		return ctx
-	}
-	return c.link.wire.context(ctx)
-}
-
-func (c connection) release() {
-	if c.link != nil {
-		c.peer.peers.release(c.peer.name, c.link)
-	}
+	explain(conn *grpc.ClientConn, err error) error
 }
 
 // Backend is a gRPC server on a unix socket: dialled at the first call, and
@@ -116,9 +95,9 @@ func (b *Backend) dial(ctx context.Context, dial func(ctx context.Context) (net.
 }
 
 // connect gives a daemon that is just restarting a moment to come back.
-func (b *Backend) connect(ctx context.Context) (connection, error) {
+func (b *Backend) connect(ctx context.Context) (*grpc.ClientConn, func(), error) {
 	b.await(ctx)
-	return connection{conn: b.conn}, nil
+	return b.conn, func() {}, nil
 }
 
 func (b *Backend) await(ctx context.Context) {
@@ -147,8 +126,8 @@ func awaitReady(ctx context.Context, conn *grpc.ClientConn) {
 	}
 }
 
-func (b *Backend) explain(_ connection, err error) error {
-	if status.Code(err) != codes.Unavailable || b.conn.GetState() == connectivity.Ready {
+func (b *Backend) explain(conn *grpc.ClientConn, err error) error {
+	if status.Code(err) != codes.Unavailable || conn.GetState() == connectivity.Ready {
 		return err
 	}
 	if dialErr := b.dialErr.Load(); dialErr != nil {

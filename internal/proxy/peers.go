@@ -2,14 +2,20 @@ package proxy
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/connectivity"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/status"
 )
 
@@ -45,7 +51,6 @@ type Peers struct {
 	dial  Dialer
 	limit int
 	slots chan struct{} // of attempts
-	wires *links
 
 	ctx    context.Context // of the attempts: they outlive the call that wanted them
 	cancel context.CancelFunc
@@ -61,7 +66,7 @@ type Peers struct {
 // breaks is not mended: the next call gets a new link.
 type link struct {
 	done chan struct{} // closed when the attempt is over
-	wire *wire
+	conn *grpc.ClientConn
 	err  error
 	over time.Time // when it failed
 
@@ -71,23 +76,18 @@ type link struct {
 }
 
 // NewPeers returns a pool of at most limit connections.
-func NewPeers(dial Dialer, limit int) (*Peers, error) {
-	wires, err := newLinks()
-	if err != nil {
-		return nil, fmt.Errorf("client of other nodes: %w", err)
-	}
+func NewPeers(dial Dialer, limit int) *Peers {
 	ctx, cancel := context.WithCancel(context.Background())
-	return &Peers{dial: dial, limit: limit, slots: make(chan struct{}, maxAttempts), wires: wires, ctx: ctx, cancel: cancel, links: map[string]*link{}}, nil
+	return &Peers{dial: dial, limit: limit, slots: make(chan struct{}, maxAttempts), ctx: ctx, cancel: cancel, links: map[string]*link{}}
 }
 
-// Close ends all connections and every call on them.
+// Close ends all connections; one with calls under way, when they end.
 func (p *Peers) Close() {
 	p.mu.Lock()
 	p.cancel() // no attempt begins after this
 	p.mu.Unlock()
 	p.Renew()
 	p.wg.Wait()
-	p.wires.close()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.sweep != nil {
@@ -124,26 +124,26 @@ type peer struct {
 	addresses []string
 }
 
-func (n peer) connect(ctx context.Context) (connection, error) {
+func (n peer) connect(ctx context.Context) (*grpc.ClientConn, func(), error) {
 	l, err := n.peers.acquire(n)
 	if err != nil {
-		return connection{}, err
+		return nil, nil, err
 	}
 	select {
 	case <-l.done:
 	case <-ctx.Done():
 		n.peers.release(n.name, l)
-		return connection{}, status.Errorf(status.FromContextError(ctx.Err()).Code(), "node %s does not take the connection", n.name)
+		return nil, nil, status.Errorf(status.FromContextError(ctx.Err()).Code(), "node %s does not take the connection", n.name)
 	}
 	if l.err != nil {
 		n.peers.release(n.name, l)
-		return connection{}, status.Errorf(codes.Unavailable, "node %s cannot be reached: %v", n.name, l.err)
+		return nil, nil, status.Errorf(codes.Unavailable, "node %s cannot be reached: %v", n.name, l.err)
 	}
-	return connection{conn: n.peers.wires.conn, link: l, peer: n}, nil
+	return l.conn, func() { n.peers.release(n.name, l) }, nil
 }
 
-func (n peer) explain(c connection, err error) error {
-	if status.Code(err) != codes.Unavailable || c.link.wire.alive.Load() {
+func (n peer) explain(conn *grpc.ClientConn, err error) error {
+	if status.Code(err) != codes.Unavailable || conn.GetState() == connectivity.Ready {
 		return err
 	}
 	return status.Errorf(codes.Unavailable, "node %s went away during the call (%s)", n.name, status.Convert(err).Message())
@@ -188,7 +188,7 @@ func (l *link) usable() bool {
 	if l.err != nil {
 		return time.Since(l.over) < retryAfter
 	}
-	return l.wire.alive.Load()
+	return l.conn.GetState() == connectivity.Ready
 }
 
 func (p *Peers) release(name string, l *link) {
@@ -221,8 +221,8 @@ func (p *Peers) closeUnusedLocked(l *link) {
 		return
 	}
 	p.count--
-	if l.wire != nil {
-		l.wire.close()
+	if l.conn != nil {
+		_ = l.conn.Close() // only says that it is closed already
 	}
 }
 
@@ -257,7 +257,7 @@ func (p *Peers) closeIdle() {
 }
 
 func (p *Peers) establish(n peer, l *link) {
-	l.wire, l.err = p.attempt(n)
+	l.conn, l.err = p.attempt(n)
 	l.over = time.Now()
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -267,7 +267,7 @@ func (p *Peers) establish(n peer, l *link) {
 	}
 }
 
-func (p *Peers) attempt(n peer) (*wire, error) {
+func (p *Peers) attempt(n peer) (*grpc.ClientConn, error) {
 	select {
 	case p.slots <- struct{}{}:
 	case <-p.ctx.Done():
@@ -278,24 +278,99 @@ func (p *Peers) attempt(n peer) (*wire, error) {
 	defer time.AfterFunc(attemptShare, free).Stop()
 	ctx, cancel := context.WithTimeout(p.ctx, connectTimeout)
 	defer cancel()
-	w, err := p.open(ctx, n)
+	conn, err := p.open(ctx, n)
 	if err != nil && (ctx.Err() != nil || os.IsTimeout(err)) && p.ctx.Err() == nil {
 		err = fmt.Errorf("no answer within %v: %w", connectTimeout, err)
 	}
-	return w, err
+	return conn, err
 }
 
-func (p *Peers) open(ctx context.Context, n peer) (*wire, error) {
+// open makes one connection. gRPC gets it ready-made and only once: when it
+// breaks, gRPC must not mend it with a name and certificates of then.
+func (p *Peers) open(ctx context.Context, n peer) (*grpc.ClientConn, error) {
 	raw, err := p.dial(ctx, n.name, n.addresses)
 	if err != nil {
 		return nil, err
 	}
-	return p.wires.open(ctx, raw)
+	noted := &notedConn{Conn: raw}
+	var given atomic.Bool
+	conn, err := grpc.NewClient("passthrough:///node",
+		grpc.WithTransportCredentials(established{}),
+		grpc.WithContextDialer(func(context.Context, string) (net.Conn, error) {
+			if given.Swap(true) {
+				return nil, errSpent
+			}
+			return noted, nil
+		}),
+		grpc.WithDefaultCallOptions(
+			grpc.ForceCodecV2(codec{}), grpc.MaxCallRecvMsgSize(MaxMessage), grpc.MaxCallSendMsgSize(MaxMessage)),
+		grpc.WithInitialWindowSize(peerWindow), grpc.WithInitialConnWindowSize(peerConnWindow),
+		// TLS has a buffer for reading; that for writing is there while it is used.
+		grpc.WithReadBufferSize(0),
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 3 * time.Second}),
+		grpc.WithConnectParams(grpc.ConnectParams{MinConnectTimeout: connectTimeout}),
+		grpc.WithIdleTimeout(0), grpc.WithDisableServiceConfig(), grpc.WithDisableRetry(), grpc.WithNoProxy(),
+	)
+	if err != nil {
+		raw.Close()
+		return nil, err
+	}
+	conn.Connect()
+	for state := conn.GetState(); state != connectivity.Ready; state = conn.GetState() {
+		if state == connectivity.TransientFailure || !conn.WaitForStateChange(ctx, state) {
+			conn.Close()
+			raw.Close() // gRPC may not have taken it
+			return nil, noted.reason()
+		}
+	}
+	return conn, nil
 }
 
-// unsent tells that a call failed before it was sent: its connection broke
-// after connect had returned it.
+// notedConn remembers how reading ended: with TLS 1.3 a server refuses a
+// client's certificate only after the client's handshake is over.
+type notedConn struct {
+	net.Conn
+	err atomic.Pointer[error]
+}
+
+func (c *notedConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if err != nil && !errors.Is(err, net.ErrClosed) {
+		c.err.CompareAndSwap(nil, &err)
+	}
+	return n, err
+}
+
+func (c *notedConn) reason() error {
+	if err := c.err.Load(); err != nil {
+		return fmt.Errorf("it hangs up: %w", *err)
+	}
+	return errors.New("it does not speak gRPC there")
+}
+
+// errSpent is what gRPC hears when it asks for a second connection.
+var errSpent = errors.New("the connection to the node is over")
+
+// unsent tells that a call failed before it was sent: the connection that
+// connect returned broke in between.
 func unsent(err error) bool {
 	st, ok := status.FromError(err)
 	return ok && st.Code() == codes.Unavailable && strings.Contains(st.Message(), errSpent.Error())
 }
+
+// established are the credentials of a connection that is encrypted already.
+type established struct{}
+
+func (established) ClientHandshake(_ context.Context, _ string, conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	return conn, credentials.TLSInfo{CommonAuthInfo: credentials.CommonAuthInfo{SecurityLevel: credentials.PrivacyAndIntegrity}}, nil
+}
+
+func (established) ServerHandshake(net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	return nil, nil, errors.New("established connections are a client's")
+}
+
+func (established) Info() credentials.ProtocolInfo {
+	return credentials.ProtocolInfo{SecurityProtocol: "tls"}
+}
+func (established) Clone() credentials.TransportCredentials { return established{} }
+func (established) OverrideServerName(string) error         { return nil }

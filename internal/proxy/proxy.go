@@ -86,17 +86,16 @@ func unaryOne(ctx context.Context, stream grpc.ServerStream, call *Call) error {
 // is replaced once.
 func invoke(ctx context.Context, target Target, method string, in, out *frame, opts ...grpc.CallOption) error {
 	for attempt := 1; ; attempt++ {
-		c, err := target.Server.connect(ctx)
+		conn, release, err := target.Server.connect(ctx)
 		if err != nil {
 			return err
 		}
-		err = c.conn.Invoke(c.context(ctx), method, in, out, opts...)
-		again := attempt == 1 && unsent(err)
-		if err != nil && !again {
-			err = target.Server.explain(c, err)
+		err = conn.Invoke(ctx, method, in, out, opts...)
+		if err != nil && (attempt > 1 || !unsent(err)) {
+			err = target.Server.explain(conn, err)
 		}
-		c.release()
-		if !again {
+		release()
+		if err == nil || attempt > 1 || !unsent(err) {
 			return err
 		}
 	}
@@ -106,35 +105,32 @@ func invoke(ctx context.Context, target Target, method string, in, out *frame, o
 // that broke before is replaced once.
 func open(ctx context.Context, target Target, method string) (down *downstream, err error) {
 	for attempt := 1; ; attempt++ {
-		c, err := target.Server.connect(ctx)
+		conn, release, err := target.Server.connect(ctx)
 		if err != nil {
 			return nil, err
 		}
-		stream, err := c.conn.NewStream(c.context(ctx), bidi, method)
+		stream, err := conn.NewStream(ctx, bidi, method)
 		if err == nil {
-			return &downstream{ClientStream: stream, server: target.Server, connection: c}, nil
+			return &downstream{ClientStream: stream, server: target.Server, conn: conn, release: release}, nil
 		}
-		again := attempt == 1 && unsent(err)
-		if !again {
-			err = target.Server.explain(c, err)
-		}
-		c.release()
-		if !again {
+		if attempt > 1 || !unsent(err) {
+			err = target.Server.explain(conn, err)
+			release()
 			return nil, err
 		}
+		release()
 	}
 }
 
 // downstream is a stream to a server.
 type downstream struct {
 	grpc.ClientStream
-	server     Server
-	connection connection
+	server  Server
+	conn    *grpc.ClientConn
+	release func()
 }
 
-func (d *downstream) release() { d.connection.release() }
-
-func (d *downstream) explain(err error) error { return d.server.explain(d.connection, err) }
+func (d *downstream) explain(err error) error { return d.server.explain(d.conn, err) }
 
 // receive reads the one message of a unary call.
 func receive(stream grpc.ServerStream, in *frame) error {

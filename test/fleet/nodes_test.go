@@ -235,7 +235,7 @@ func startFleet(t testing.TB, ca *authority, first, count int, behaves func(i in
 				return certificates[hostOf(hello.Conn.LocalAddr())], nil
 			},
 		})),
-		grpc.ReadBufferSize(2<<10), grpc.WriteBufferSize(2<<10), grpc.SharedWriteBuffer(true), grpc.NumStreamWorkers(8),
+		grpc.ReadBufferSize(2<<10), grpc.WriteBufferSize(2<<10), grpc.NumStreamWorkers(8),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
 	)
 	machine.RegisterMachineServiceServer(server, f)
