@@ -150,7 +150,12 @@ func (r *Request) Check(proven []netip.Addr, taken Reserved) error {
 			return fmt.Errorf("the name %q is a control plane node's", name)
 		}
 	}
-	// Names are sorted by length: a host name, then the same with its domain.
+	// Names are sorted by length: a host name, then the same with its domain. The
+	// host name stands for the node wherever the cluster's members are looked up,
+	// such as in the nodes' name servers: with a domain it could be anybody's.
+	if strings.Contains(r.Names[0], ".") {
+		return fmt.Errorf("the request names %s without the host name alone", r.Names[0])
+	}
 	if len(r.Names) > 2 || len(r.Names) == 2 && !strings.HasPrefix(r.Names[1], r.Names[0]+".") {
 		return fmt.Errorf("the request names several hosts: %s", strings.Join(r.Names, ", "))
 	}

@@ -184,6 +184,7 @@ func TestRefusals(t *testing.T) {
 		{name: "with a domain", token: token, change: named("cp-1.example.org"), want: codes.PermissionDenied, words: "control plane"},
 		{name: "two hosts", token: token, change: named("worker-1", "worker-2"), want: codes.PermissionDenied, words: "several"},
 		{name: "localhost", token: token, change: named("localhost"), want: codes.PermissionDenied, words: "not a node's"},
+		{name: "somebody else's in the world", token: token, change: named("registry.example.com"), want: codes.PermissionDenied, words: "host name alone"},
 		{name: "kubernetes", token: token, change: named("kubernetes.default"), want: codes.PermissionDenied, words: "not a node's"},
 		{name: "wildcard", token: token, change: named("*.example.org"), want: codes.InvalidArgument, words: "no host name"},
 		{name: "address as a name", token: token, change: named("10.5.0.100"), want: codes.InvalidArgument, words: "no host name"},
