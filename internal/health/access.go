@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -20,21 +21,26 @@ const maxAnswer = 64 << 20 // of the Kubernetes API
 // errNotFound is wrapped when Kubernetes has no such object.
 var errNotFound = errors.New("not there")
 
+// ErrEndpoint is wrapped when an endpoint is not a host.
+var ErrEndpoint = errors.New("endpoint of Kubernetes")
+
 // Access asks a Kubernetes API with what a kubeconfig of ours holds; endpoint, if
-// set, takes the place of its server. Close it with the second result.
+// set, takes the place of its server's host. Close it with the second result.
+//
+// Who may name the endpoint need not be one who may use the kubeconfig: nothing
+// but the host is theirs to choose, and an answer does not lead elsewhere.
 func Access(kubeconfig []byte, endpoint string) (get func(ctx context.Context, path string, into any) error, done func(), err error) {
 	server, conf, err := parseKubeconfig(kubeconfig)
 	if err != nil {
 		return nil, nil, err
 	}
 	if endpoint != "" {
-		server = endpoint
-		if !strings.Contains(server, "://") {
-			server = "https://" + server
+		if server, err = hostOnly(endpoint); err != nil {
+			return nil, nil, err
 		}
 	}
 	transport := &http.Transport{TLSClientConfig: conf}
-	client := &http.Client{Transport: transport}
+	client := &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	get = func(ctx context.Context, path string, into any) error {
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(server, "/")+path, nil)
 		if err != nil {
@@ -62,6 +68,23 @@ func Access(kubeconfig []byte, endpoint string) (get func(ctx context.Context, p
 		return nil
 	}
 	return get, transport.CloseIdleConnections, nil
+}
+
+// hostOnly is the URL of a host, with a port or without, that is reached over TLS.
+func hostOnly(endpoint string) (string, error) {
+	text := endpoint
+	if !strings.Contains(text, "://") {
+		text = "https://" + text
+	}
+	u, err := url.Parse(text)
+	if err != nil {
+		return "", fmt.Errorf("%w: %w", ErrEndpoint, err)
+	}
+	plain := url.URL{Scheme: "https", Host: u.Host}
+	if u.Host == "" || strings.TrimSuffix(text, "/") != plain.String() {
+		return "", fmt.Errorf("%w: got %.80q, want https://, a host and, maybe, a port", ErrEndpoint, endpoint)
+	}
+	return plain.String(), nil
 }
 
 // said is what the API says of a failure.

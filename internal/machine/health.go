@@ -74,7 +74,9 @@ func (s *Server) checks(ctx context.Context, info *cluster.ClusterInfo, limit ti
 		return nil, nil, err
 	}
 	kubernetes, closeKubernetes, err := health.Access([]byte(secret.TypedSpec().LocalhostAdminKubeconfig), info.GetForceEndpoint())
-	if err != nil {
+	if errors.Is(err, health.ErrEndpoint) {
+		return nil, nil, status.Error(codes.InvalidArgument, "health: "+err.Error())
+	} else if err != nil {
 		return nil, nil, err
 	}
 	peers, err := s.newPeers(ctx, limit)
