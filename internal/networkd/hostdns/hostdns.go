@@ -27,8 +27,8 @@ import (
 
 // Bounds of what is under way.
 const (
-	maxQueries = 256 // over UDP; more are dropped, as the network would
-	maxConns   = 64  // over TCP; more are closed
+	maxQueries = 256 // over UDP, to one address; more are dropped, as the network would
+	maxConns   = 64  // over TCP, to one address; more are closed
 	tcpIdle    = 10 * time.Second
 	memberTTL  = 10 * time.Second
 )
@@ -165,8 +165,10 @@ func (s *Server) Run(ctx context.Context, addresses []netip.AddrPort) error {
 	defer wg.Wait()
 	defer cancel()
 	failed := make(chan error, 2*len(addresses))
-	queries, conns := make(chan struct{}, maxQueries), make(chan struct{}, maxConns)
 	for _, addr := range addresses {
+		// Each address has its own: pods ask another one than the node itself, and
+		// must not take away its answers.
+		queries, conns := make(chan struct{}, maxQueries), make(chan struct{}, maxConns)
 		udp, err := lc.ListenPacket(ctx, "udp", addr.String())
 		if err != nil {
 			return fmt.Errorf("listen on %s: %w", addr, err)

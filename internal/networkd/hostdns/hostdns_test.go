@@ -412,3 +412,62 @@ func FuzzAnswer(f *testing.F) {
 		}
 	})
 }
+
+// A dot within a label is no dot between labels: what is said of the one name
+// must not be kept for the other.
+func TestDotInALabel(t *testing.T) {
+	odd := append([]byte{0, 1, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 11}, "www.example\x03com\x00\x00\x01\x00\x01"...)
+	a, err := parseQuery(odd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := parseQuery(question("www.example.com", typeA, 0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a.name == b.name || a.key == b.key {
+		t.Errorf("names %q and %q, keys %q and %q: want others", a.name, b.name, a.key, b.key)
+	}
+	c, err := parseQuery(question(`www\.example.com`, typeA, 0)) // a label that ends with a backslash
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a.key == c.key {
+		t.Errorf("key %q of two names", a.key)
+	}
+}
+
+// Whoever holds all connections to one address takes none from another.
+func TestAddressesDoNotShareConnections(t *testing.T) {
+	s, addresses := New(slog.New(slog.DiscardHandler)), []netip.AddrPort{free(t), free(t)}
+	s.SetMembers(map[string][]netip.Addr{"node": {netip.MustParseAddr("10.0.0.1")}})
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx, addresses) }()
+	defer func() { cancel(); <-done }()
+	<-s.Changed()
+	for range maxConns {
+		conn, err := net.Dial("tcp", addresses[0].String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		if err := writeFrame(conn, question("node", typeA, 0)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := readFrame(conn); err != nil { // it is served, and stays
+			t.Fatal(err)
+		}
+	}
+	conn, err := net.Dial("tcp", addresses[1].String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if err := writeFrame(conn, question("node", typeA, 0)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := readFrame(conn); err != nil {
+		t.Errorf("the other address: %v", err)
+	}
+}

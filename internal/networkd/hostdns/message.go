@@ -35,7 +35,7 @@ var errMalformed = errors.New("malformed message")
 // query is a question as a client sent it.
 type query struct {
 	raw  []byte
-	name string // small letters, without the last dot
+	name string // small letters, without the last dot; a dot within a label has a backslash
 	kind uint16
 	ends int    // where the question ends
 	opt  int    // where the size of EDNS is, 0 without EDNS
@@ -252,6 +252,9 @@ func readName(msg []byte, at int) (string, int, error) {
 		for _, c := range msg[at : at+n] {
 			if 'A' <= c && c <= 'Z' {
 				c += 'a' - 'A'
+			}
+			if c == '.' || c == '\\' { // part of a label: another name than with a dot between two
+				b.WriteByte('\\')
 			}
 			b.WriteByte(c)
 		}
