@@ -183,6 +183,10 @@ func drain(stream grpc.ServerStream, down grpc.ClientStream, name string) error 
 			return err
 		}
 		if mark != nil {
+			if err := whole(f.bytes()); err != nil {
+				f.free()
+				return status.Errorf(codes.Internal, "mark the answer of %s: %v", name, err)
+			}
 			f.append(mark)
 		}
 		err := stream.SendMsg(&f)

@@ -38,6 +38,9 @@ func StampList(list []byte, name string) ([]byte, error) {
 		}
 		_, _, tagLen := protowire.ConsumeTag(field)
 		item, _ := protowire.ConsumeBytes(field[tagLen:])
+		if err := whole(item); err != nil {
+			return nil, err
+		}
 		out = protowire.AppendTag(out, listMessages, protowire.BytesType)
 		out = protowire.AppendVarint(out, uint64(len(item)+len(mark)))
 		out = append(append(out, item...), mark...)
@@ -47,6 +50,19 @@ func StampList(list []byte, name string) ([]byte, error) {
 		out = append(out, listOf(mark)...)
 	}
 	return out, nil
+}
+
+// whole tells whether an item ends where its last field does. One that promises
+// more would take our mark for a part of itself, and go under a name of its own.
+func whole(item []byte) error {
+	for rest := item; len(rest) > 0; {
+		_, _, n := protowire.ConsumeField(rest)
+		if n < 0 {
+			return fmt.Errorf("decode an answer: %w", protowire.ParseError(n))
+		}
+		rest = rest[n:]
+	}
+	return nil
 }
 
 // listOf makes a list of one item.
