@@ -195,7 +195,10 @@ func (r Record) known(name string) bool {
 
 // has says whether an address is a node's.
 func (r Record) has(a netip.Addr) bool {
-	return slices.Contains(r.Addresses, a) || slices.Contains(r.AlsoKnown, a.String())
+	return slices.Contains(r.Addresses, a) || slices.ContainsFunc(r.AlsoKnown, func(text string) bool {
+		known, err := netip.ParseAddr(strings.Trim(text, "[]")) // as people write it
+		return err == nil && known.Unmap() == a
+	})
 }
 
 // SameHost compares names; one without a domain stands for that host in any.

@@ -245,3 +245,17 @@ func TestListIsKept(t *testing.T) {
 		t.Errorf("from a broken file: %v", got)
 	}
 }
+
+// People write addresses in many ways: each is the control plane's.
+func TestAddressesAsPeopleWriteThem(t *testing.T) {
+	cp := controlPlane("cp", "cp-1", "10.0.0.1")
+	cp.AlsoKnown = []string{"2001:DB8:0::1", "::ffff:10.0.0.100", "[2001:db8::2]", "api.example.org"}
+	for _, text := range []string{"10.0.0.1", "2001:db8::1", "2001:db8::2", "10.0.0.100"} {
+		if !cp.has(netip.MustParseAddr(text)) {
+			t.Errorf("%s is not known to be %v's", text, cp.AlsoKnown)
+		}
+	}
+	if cp.has(netip.MustParseAddr("10.0.0.2")) {
+		t.Error("10.0.0.2 is nobody's")
+	}
+}
