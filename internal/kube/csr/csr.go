@@ -1,7 +1,7 @@
 // Package csr approves the certificates that kubelets serve with: requests of
 // signer kubernetes.io/kubelet-serving that a node makes for itself, for names
-// and addresses that the API says are that node's. Every other request it
-// leaves alone, for others to decide.
+// and addresses that the API says are that node's, and that the cluster does not
+// know as another's. Every other request it leaves alone, for others to decide.
 //
 // Decide is pure; the controller is run by the store's runtime on control plane
 // nodes.
@@ -19,6 +19,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cosi-project/runtime/pkg/controller"
@@ -30,6 +31,7 @@ import (
 
 	"talos/internal/kube/api"
 	"talos/internal/reconcile"
+	"talos/internal/resources/cluster"
 	"talos/internal/resources/secrets"
 )
 
@@ -60,7 +62,7 @@ type Addresses struct {
 
 // Decide says why a request must not be approved; nil: approve. of gives the
 // addresses of a node by its name.
-func Decide(r Request, of func(node string) (Addresses, error)) error {
+func Decide(r Request, of func(node string) (Addresses, error), t Taken) error {
 	name, ok := strings.CutPrefix(r.Username, nodeUser)
 	switch {
 	case r.Signer != signer:
@@ -90,10 +92,10 @@ func Decide(r Request, of func(node string) (Addresses, error)) error {
 	if c.Subject.CommonName != r.Username || !slices.Equal(c.Subject.Organization, []string{nodes}) {
 		return fmt.Errorf("subject %q is not the requester's", c.Subject)
 	}
-	return checkNames(c, name, of)
+	return checkNames(c, name, of, t)
 }
 
-func checkNames(c *x509.CertificateRequest, name string, of func(string) (Addresses, error)) error {
+func checkNames(c *x509.CertificateRequest, name string, of func(string) (Addresses, error), t Taken) error {
 	if len(c.EmailAddresses) > 0 || len(c.URIs) > 0 {
 		return errors.New("request names more than hosts and addresses")
 	}
@@ -108,10 +110,16 @@ func checkNames(c *x509.CertificateRequest, name string, of func(string) (Addres
 		if !slices.Contains(has.Names, d) {
 			return fmt.Errorf("%q is not a name of node %s", d, name)
 		}
+		if err := t.Refusal(name, d); err != nil {
+			return err
+		}
 	}
 	for _, ip := range c.IPAddresses {
 		if !slices.Contains(has.IPs, ip.String()) {
 			return fmt.Errorf("%s is not an address of node %s", ip, name)
+		}
+		if err := t.Refusal(name, ip.String()); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -121,10 +129,13 @@ func checkNames(c *x509.CertificateRequest, name string, of func(string) (Addres
 // kubeconfig.
 func Controller(log *slog.Logger) controller.Controller {
 	var task reconcile.Task
+	var known atomic.Pointer[Taken]
 	return &reconcile.Controller{
-		ID:    "k8s.KubeletCSRApproverController",
-		Log:   log,
-		In:    []controller.Input{reconcile.Input[*secrets.KubernetesSecrets]()},
+		ID:  "k8s.KubeletCSRApproverController",
+		Log: log,
+		In: []controller.Input{
+			reconcile.Input[*secrets.KubernetesSecrets](), reconcile.Input[*secrets.KubernetesDynamicCerts](), reconcile.Input[*cluster.Member](),
+		},
 		Close: task.Stop,
 		Step: func(ctx context.Context, r controller.Runtime, log *slog.Logger) error {
 			sec, err := reconcile.Get[*secrets.KubernetesSecrets](ctx, r, "k8s-secrets")
@@ -132,15 +143,21 @@ func Controller(log *slog.Logger) controller.Controller {
 				task.Stop()
 				return err
 			}
+			t, err := taken(ctx, r)
+			if err != nil || t == nil {
+				task.Stop()
+				return err
+			}
+			known.Store(t)
 			kubeconfig := sec.TypedSpec().LocalhostAdminKubeconfig
-			task.Ensure(ctx, log, kubeconfig, func(ctx context.Context) error { return Run(ctx, log, []byte(kubeconfig)) })
+			task.Ensure(ctx, log, kubeconfig, func(ctx context.Context) error { return run(ctx, log, []byte(kubeconfig), &known) })
 			return nil
 		},
 	}
 }
 
-// Run approves until ctx ends or the watch breaks.
-func Run(ctx context.Context, log *slog.Logger, kubeconfig []byte) error {
+// run approves until ctx ends or the watch breaks.
+func run(ctx context.Context, log *slog.Logger, kubeconfig []byte, known *atomic.Pointer[Taken]) error {
 	client, err := api.New(kubeconfig)
 	if err != nil {
 		return err
@@ -148,7 +165,7 @@ func Run(ctx context.Context, log *slog.Logger, kubeconfig []byte) error {
 	if err := client.AwaitReady(ctx); err != nil {
 		return err
 	}
-	a := approver{client: client, log: log, open: map[string]*unstructured.Unstructured{}}
+	a := approver{client: client, log: log, known: known, open: map[string]*unstructured.Unstructured{}}
 	ctx, cancel := context.WithCancel(ctx)
 	var group sync.WaitGroup
 	defer group.Wait()
@@ -163,6 +180,7 @@ func Run(ctx context.Context, log *slog.Logger, kubeconfig []byte) error {
 type approver struct {
 	client *api.Client
 	log    *slog.Logger
+	known  *atomic.Pointer[Taken] // never empty
 
 	mu   sync.Mutex // guards open
 	open map[string]*unstructured.Unstructured
@@ -206,7 +224,7 @@ func (a *approver) consider(ctx context.Context, o *unstructured.Unstructured) {
 		a.forget(o.GetName())
 		return
 	}
-	err := Decide(request(o), func(node string) (Addresses, error) { return a.addresses(ctx, node) })
+	err := Decide(request(o), func(node string) (Addresses, error) { return a.addresses(ctx, node) }, *a.known.Load())
 	if err == nil {
 		err = a.approve(ctx, o)
 	}

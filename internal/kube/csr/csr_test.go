@@ -69,13 +69,13 @@ func TestDecide(t *testing.T) {
 		r, x := good()
 		c.change(&r, &x)
 		r.PEM = makeRequest(t, x)
-		check(t, c.name, Decide(r, of), c.want)
+		check(t, c.name, Decide(r, of, Taken{}), c.want)
 	}
 	r, x := good()
 	r.PEM = append(makeRequest(t, x), makeRequest(t, x)...)
-	check(t, "two requests", Decide(r, of), "one PEM block")
+	check(t, "two requests", Decide(r, of, Taken{}), "one PEM block")
 	r.PEM = []byte("x")
-	check(t, "no request", Decide(r, of), "one PEM block")
+	check(t, "no request", Decide(r, of, Taken{}), "one PEM block")
 }
 
 func check(t *testing.T, name string, err error, want string) {
