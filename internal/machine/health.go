@@ -30,12 +30,16 @@ import (
 const (
 	healthDefault = 20 * time.Minute // when the caller sets no limit
 	healthMax     = 24 * time.Hour
+	healthNodes   = 1024 // that a caller may name: each is a connection of machined's
 )
 
 // HealthCheck goes through the checks of a healthy cluster, waits for each, and
 // tells how it goes. It ends with the first that is not fulfilled in time, and
 // with its last error. A worker, which may ask nobody, checks itself alone.
 func (s *Server) HealthCheck(req *cluster.HealthCheckRequest, stream grpc.ServerStreamingServer[cluster.HealthCheckProgress]) error {
+	if err := mayName(req.GetClusterInfo()); err != nil {
+		return err
+	}
 	limit := healthDefault
 	if req.GetWaitTimeout() != nil {
 		limit = min(req.GetWaitTimeout().AsDuration(), healthMax)
@@ -54,6 +58,14 @@ func (s *Server) HealthCheck(req *cluster.HealthCheckRequest, stream grpc.Server
 		return status.Error(codes.DeadlineExceeded, late.Error())
 	}
 	return err
+}
+
+// mayName bounds the nodes that a caller names.
+func mayName(info *cluster.ClusterInfo) error {
+	if n := len(info.GetControlPlaneNodes()) + len(info.GetWorkerNodes()); n > healthNodes {
+		return status.Errorf(codes.InvalidArgument, "health: %d nodes are named, at most %d; without any it is all members", n, healthNodes)
+	}
+	return nil
 }
 
 // checks are what this node can tell of its cluster. done closes the connections.
