@@ -42,6 +42,13 @@ func node(t *testing.T, test func(t *testing.T, b *bench)) {
 	})
 }
 
+// locked changes what the running store looks at.
+func (b *bench) locked(change func()) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	change()
+}
+
 // after lets time pass.
 func after(d time.Duration) {
 	time.Sleep(d)
@@ -200,7 +207,7 @@ func TestGoingBackWithoutReboot(t *testing.T) {
 	node(t, func(t *testing.T, b *bench) {
 		b.apply(t, Request{Document: b.filed(t, "a"), Mode: modeAuto, Confirm: time.Minute})
 		b.running(t)
-		b.refuse = true
+		b.locked(func() { b.refuse = true })
 		after(time.Minute)
 		b.expect(t, b.base, "active", "reverted")
 	})

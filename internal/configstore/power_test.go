@@ -13,7 +13,7 @@ import (
 
 // full is a STATE that takes nothing any more.
 func full(b *bench) {
-	b.journal.Save = func(string, []byte) error { return syscall.ENOSPC }
+	b.locked(func() { b.journal.Save = func(string, []byte) error { return syscall.ENOSPC } })
 }
 
 var errPower = errors.New("the power is gone")

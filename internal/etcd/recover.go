@@ -45,12 +45,16 @@ const (
 
 func (m *Member) uploaded() string { return filepath.Join(m.dataDir, recoverDir, uploadFile) }
 
-// Snapshot streams the database as this node's member has it, with etcd's
-// checksum after it.
+// Snapshot streams the database with etcd's checksum after it. All that was
+// acknowledged before is in it, also where this node's member lagged behind.
 func (m *Member) Snapshot(ctx context.Context) (io.ReadCloser, error) {
 	client, err := m.Client(ctx)
 	if err != nil {
 		return nil, err
+	}
+	// A read that a majority agrees on waits until this member has caught up.
+	if _, err := client.Get(ctx, "health"); err != nil {
+		return nil, fmt.Errorf("snapshot of etcd: read through this node's member: %w; where the majority is lost, copy /var/lib/etcd/member/snap/db", err)
 	}
 	answer, err := client.SnapshotWithVersion(ctx)
 	if err != nil {
