@@ -90,6 +90,7 @@ test-packages:
 test: verify image test-packages ## everything: also builds all, and tests a real cluster (root)
 	cd components/flannel && go test ./...
 	REQUIRE_IMAGE=1 REQUIRE_PRIV=1 TALOS_ROOTFS=$(abspath $(OUT)/rootfs.squashfs) go test -race -timeout 20m ./...
+	go test -count=1 -timeout 10m ./test/fleet # a thousand nodes are too many for the race detector
 	$(MAKE) --no-print-directory e2e
 
 e2e: image test-packages ## the end-to-end tests alone (root)

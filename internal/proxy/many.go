@@ -15,14 +15,16 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// early returns a context for the servers that ends a little before the
-// caller's deadline, so that what the others answered still reaches him.
-func early(ctx context.Context) (context.Context, context.CancelFunc) {
+// early returns a context for n servers that ends a little before the caller's
+// deadline, so that what the others answered still reaches him. Many answers
+// take longer to put together.
+func early(ctx context.Context, n int) (context.Context, context.CancelFunc) {
 	deadline, ok := ctx.Deadline()
 	if !ok {
 		return context.WithCancel(ctx)
 	}
-	margin := min(max(time.Until(deadline)/5, 10*time.Millisecond), 500*time.Millisecond)
+	most := 500*time.Millisecond + time.Duration(n)*time.Millisecond
+	margin := min(max(time.Until(deadline)/5, 10*time.Millisecond), most)
 	return context.WithDeadline(ctx, deadline.Add(-margin))
 }
 
@@ -51,7 +53,7 @@ func unaryMany(ctx context.Context, stream grpc.ServerStream, call *Call) error 
 		return err
 	}
 	defer in.free()
-	ctx, cancel := early(ctx)
+	ctx, cancel := early(ctx, len(call.Targets))
 	defer cancel()
 	a := &asking{call: call, in: &in, most: answerLimit(len(call.Targets))}
 	answers := make(mem.BufferSlice, len(call.Targets))
@@ -117,7 +119,7 @@ const (
 func streamMany(ctx context.Context, stream grpc.ServerStream, call *Call) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	legsCtx, stop := early(ctx)
+	legsCtx, stop := early(ctx, len(call.Targets))
 	defer stop()
 	out := &merged{ServerStream: stream}
 	legs := make([]*leg, len(call.Targets))
