@@ -11,10 +11,12 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// maxNodes bounds what aliases may blow a document up to, maxDepth how deep it nests.
+// maxNodes bounds what aliases may blow a document up to, maxDepth how deep it
+// nests; textPerNode bytes of text count as one more node.
 const (
-	maxNodes = 100_000
-	maxDepth = 100
+	maxNodes    = 100_000
+	maxDepth    = 100
+	textPerNode = 256
 )
 
 // maxProblems is how many problems are reported at once.
@@ -105,8 +107,8 @@ func (d *decoder) enter(n *yaml.Node, k key) *yaml.Node {
 	if d.budget <= 0 {
 		return nil
 	}
-	d.budget--
-	if d.budget == 0 || d.depth >= maxDepth {
+	d.budget -= weight(n)
+	if d.budget <= 0 || d.depth >= maxDepth {
 		d.budget = 0
 		d.problem(n, k, "a document that is too large or nests too deep", "")
 		return nil

@@ -362,7 +362,7 @@ func expand(n *yaml.Node, budget *int, depth int) *yaml.Node {
 		n = n.Alias
 		depth++
 	}
-	if *budget--; *budget <= 0 || depth > 2*maxDepth {
+	if *budget -= weight(n); *budget <= 0 || depth > 2*maxDepth {
 		return nil
 	}
 	out := *n
@@ -373,6 +373,12 @@ func expand(n *yaml.Node, budget *int, depth int) *yaml.Node {
 		}
 	}
 	return &out
+}
+
+// weight is what a node takes of a budget: one, and more for long text, so that
+// aliases cannot blow up a document by text either.
+func weight(n *yaml.Node) int {
+	return 1 + (len(n.Value)+len(n.HeadComment)+len(n.LineComment)+len(n.FootComment))/textPerNode
 }
 
 // typed decodes a value that has no place in the manifest, for its type's sake.

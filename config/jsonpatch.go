@@ -56,8 +56,9 @@ func applyOperations(root *yaml.Node, ops []operation) error {
 
 var errNotThere = errors.New("there is nothing at this path")
 
+// count is the weight of a whole tree.
 func count(n *yaml.Node) int {
-	sum := 1
+	sum := weight(n)
 	for _, c := range n.Content {
 		sum += count(c)
 	}

@@ -297,37 +297,3 @@ func TestDefaults(t *testing.T) {
 		t.Errorf("defaults (-want +got):\n%s", diff)
 	}
 }
-
-func FuzzLoad(f *testing.F) {
-	b := generated(f)
-	f.Add(document(f, b.ControlPlane))
-	f.Add(document(f, b.Worker))
-	f.Add("machine: &a {kubelet: {extraConfig: &b {x: *b}}}")
-	f.Add("version: v1alpha1\n---\nkind: LinkConfig\n")
-	todaysForm, _ := todays(f)
-	f.Add(todaysForm)
-	for _, line := range []string{
-		"kind: LinkConfig, name: eth0, routes: [{gateway: 10.0.0.1}], addresses: [{address: 10.0.0.2/24}]", "kind: DHCPv6Config, name: eth0",
-		"kind: RegistryMirrorConfig, name: a, endpoints: [{url: 'https://a', overridePath: true}]", "kind: ResolverConfig, nameservers: [{address: 1.1.1.1}]",
-		"kind: KubeExternalManifestConfig, name: a, url: 'https://a', headers: {a: b}", "kind: KubeAPIServerCAConfig, acceptedCAs: [x]",
-	} {
-		f.Add("{version: v1alpha1, machine: {network: &n {hostname: a}, x: *n}, cluster: {}}\n---\n{apiVersion: v1alpha1, " + line + "}\n")
-	}
-	f.Add("? [a]\n: b\n<<: {}\nmachine: {env: {1: 2}}")
-	f.Fuzz(func(t *testing.T, doc string) {
-		c, _, err := Load("x", []byte(doc))
-		if (c == nil) == (err == nil) {
-			t.Fatalf("Load = %v, %v; want exactly one", c, err)
-		}
-		if err != nil {
-			return
-		}
-		out := document(t, c)
-		if _, _, err := Load("again", []byte(out)); err != nil {
-			t.Fatalf("what Load took, written again, is refused: %v", err)
-		}
-		if got := Diff(c, c); got != "" {
-			t.Fatalf("Diff(c, c) = %q, want nothing", got)
-		}
-	})
-}

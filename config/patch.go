@@ -40,12 +40,11 @@ func LoadPatch(text []byte) (Patch, error) {
 		}
 		return Patch{operations: ops}, checkOperations(ops)
 	}
-	p := Patch{}
+	p, budget := Patch{}, maxNodes
 	for _, doc := range docs {
 		if doc.Kind != yaml.MappingNode {
 			return Patch{}, fmt.Errorf("parse patch: line %d: got %s, want a part of the manifest, a document, or one list of operations", doc.Line, kindOf(doc))
 		}
-		budget := maxNodes
 		if doc = expand(doc, &budget, 0); doc == nil {
 			return Patch{}, errors.New("parse patch: it is too large or nests too deep")
 		}

@@ -216,6 +216,28 @@ func doubling() string {
 	return b.String() + "]"
 }
 
+// TestLongTextAgainAndAgain: aliases and copies of long text make a document as
+// large as many nodes do.
+func TestLongTextAgainAndAgain(t *testing.T) {
+	text := strings.Repeat("x", 1<<18)
+	bomb := "machine: {env: {a: &a " + text + "}, certSANs: [" + strings.Repeat("*a, ", 200) + "]}"
+	_, _, loadErr := Load("x", []byte(bomb))
+	_, patchErr := LoadPatch([]byte(bomb))
+	part := "machine: {a: &a " + text + ", b: [" + strings.Repeat("*a, ", 90) + "]}\n---\n"
+	_, partsErr := LoadPatch([]byte(strings.Repeat(part, 3)))
+	_, baseErr := ApplyPatches([]byte(bomb), nil)
+	_, copyErr := ApplyPatches([]byte("machine: {a: "+text+"}"), []Patch{mustPatch(t, doubling())})
+	for name, err := range map[string]error{"configuration": loadErr, "patch": patchErr, "patch of parts": partsErr, "document to patch": baseErr, "copies": copyErr} {
+		if err == nil || !strings.Contains(err.Error(), "too large") || len(err.Error()) > 64<<10 {
+			t.Errorf("%s: %.200v, want it too large", name, err)
+		}
+	}
+	whole := "version: v1alpha1\ncluster: {inlineManifests: [{name: a, contents: '" + strings.Repeat(text, 12) + "'}]}"
+	if _, err := ApplyPatches([]byte(whole), []Patch{mustPatch(t, whole)}); err != nil {
+		t.Errorf("%d bytes of manifests are refused: %.200v", len(whole), err)
+	}
+}
+
 // Every list that the reference documents as special.
 func TestSpecialLists(t *testing.T) {
 	for _, test := range []struct{ name, base, patch, want string }{
@@ -251,56 +273,6 @@ func TestSpecialLists(t *testing.T) {
 	if _, err := ApplyPatches([]byte(several), []Patch{mustPatch(t, "[{op: remove, path: /machine}]")}); err == nil || !strings.Contains(err.Error(), "has 2 documents") {
 		t.Errorf("a JSON patch of several documents = %v, want it refused", err)
 	}
-}
-
-// FuzzPatch merges and patches whatever comes: what is parsed is bounded, and
-// what comes out is YAML.
-func FuzzPatch(f *testing.F) {
-	f.Add("machine: {a: [1]}", "machine: {a: [2], b: {$patch: delete}}")
-	f.Add("machine: {a: [1]}\n---\nkind: LinkConfig\nname: a", "kind: LinkConfig\nname: a\n$patch: delete\n---\nmachine: {$patch: replace, b: 1}")
-	f.Add("machine: {network: {interfaces: [{interface: a}]}}", "machine: {network: {interfaces: [{interface: a, $patch: delete}, {$patch: replace}]}}")
-	f.Add("a: &a [x]\nb: [*a, *a]", "a: &a {b: *a}")
-	f.Add("machine: {a: [1]}", doubling())
-	f.Add("machine: {a: [1]}", `[{"op":"move","from":"/machine/a/0","path":"/x~1y"},{"op":"test","path":"","value":{}},{"op":"replace","path":"/machine","value":null}]`)
-	f.Fuzz(func(t *testing.T, doc, patch string) {
-		p, err := LoadPatch([]byte(patch))
-		if err != nil {
-			return
-		}
-		out, err := ApplyPatches([]byte(doc), []Patch{p})
-		if err != nil {
-			return
-		}
-		if _, err := stream(out); err != nil {
-			t.Fatalf("what comes out of a patch cannot be read: %v\n%s", err, out)
-		}
-		if len(out) > 64*(len(doc)+len(patch)+maxNodes) {
-			t.Fatalf("a patch of %d bytes made %d of %d", len(patch), len(out), len(doc))
-		}
-	})
-}
-
-// FuzzMerge: applied again, a merge without lists changes nothing more.
-func FuzzMerge(f *testing.F) {
-	f.Add("machine: {sysctls: {a: b}}", "machine: {sysctls: {c: d}}")
-	f.Add("machine: {a: {b: 1}}\n---\nkind: X", "kind: X\na: {$patch: replace, b: c}")
-	f.Fuzz(func(t *testing.T, doc, patch string) {
-		p, err := LoadPatch([]byte(patch))
-		if err != nil || strings.ContainsAny(patch, "[-") || len(p.operations) > 0 || strings.Contains(patch, "delete") {
-			return
-		}
-		once, err := ApplyPatches([]byte(doc), []Patch{p})
-		if err != nil {
-			return
-		}
-		twice, err := ApplyPatches(once, []Patch{p})
-		if err != nil {
-			t.Fatalf("the second time: %v\n%s", err, once)
-		}
-		if a, b := said(t, once), said(t, twice); a != b {
-			t.Fatalf("the second time makes a difference:\n%s", cmp.Diff(a, b))
-		}
-	})
 }
 
 // said is what a stream says, whatever its style and comments.
