@@ -65,15 +65,21 @@ func signedBy(t testing.TB, key any, change func(*x509.CertificateRequest)) []by
 
 func newServer(t testing.TB) (*Server, *x509.CertPool) {
 	t.Helper()
-	pub, key, err := ed25519.GenerateKey(rand.Reader)
+	_, key, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return serverOf(t, key)
+}
+
+// serverOf signs with an authority's key.
+func serverOf(t testing.TB, key ed25519.PrivateKey) (*Server, *x509.CertPool) {
+	t.Helper()
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "os"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(100 * time.Hour),
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
 	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, pub, key)
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -255,31 +261,4 @@ func TestDecodeRequest(t *testing.T) {
 			t.Errorf("%s: %v, want an error with %q", c.name, err, c.words)
 		}
 	}
-}
-
-// FuzzDecodeRequest holds that whatever is accepted is what Check and issue
-// rely on.
-func FuzzDecodeRequest(f *testing.F) {
-	f.Add(request(f, nil))
-	f.Add(request(f, named("a.b")))
-	f.Add([]byte("-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n-----END CERTIFICATE REQUEST-----\n"))
-	f.Fuzz(func(t *testing.T, data []byte) {
-		r, err := DecodeRequest(data)
-		if err != nil {
-			return
-		}
-		if r.Key == nil || acceptable(r.Key) != nil {
-			t.Errorf("accepted with key %T", r.Key)
-		}
-		for _, name := range r.Names {
-			if !members.ValidHostname(name) || name != strings.ToLower(name) {
-				t.Errorf("accepted with name %q", name)
-			}
-		}
-		for _, addr := range r.Addresses {
-			if !addr.IsValid() || addr.Is4In6() {
-				t.Errorf("accepted with address %v", addr)
-			}
-		}
-	})
 }
