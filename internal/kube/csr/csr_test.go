@@ -1,15 +1,20 @@
 package csr
 
 import (
+	"bytes"
 	"crypto/ecdsa"
+	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/asn1"
 	"encoding/pem"
 	"errors"
 	"net"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -86,4 +91,75 @@ func check(t *testing.T, name string, err error, want string) {
 	case want != "" && (err == nil || !strings.Contains(err.Error(), want)):
 		t.Errorf("%s: Decide = %v, want a refusal with %q", name, err, want)
 	}
+}
+
+// FuzzDecide reads PEM, and fields of a request that are then signed with the
+// key that they name, as a node that is somebody else's can: what is approved
+// names that node, by what the API knows of it, and nothing else.
+func FuzzDecide(f *testing.F) {
+	seed := sha256.Sum256([]byte("request")) // the same key in every process
+	key := ed25519.NewKeyFromSeed(seed[:])
+	for _, names := range [][]string{{"n1"}, {"n1", "kubernetes"}, nil} {
+		der, err := x509.CreateCertificateRequest(nil, &x509.CertificateRequest{
+			Subject: pkix.Name{CommonName: "system:node:n1", Organization: []string{"system:nodes"}}, DNSNames: names,
+			IPAddresses: []net.IP{net.IPv4(10, 0, 0, 1), net.ParseIP("fd00::1")},
+		}, key)
+		if err != nil {
+			f.Fatal(err)
+		}
+		csr, err := x509.ParseCertificateRequest(der)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(csr.RawTBSCertificateRequest, "server auth")
+		f.Add(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der}), "server auth,digital signature")
+	}
+	has := Addresses{Names: []string{"n1", "kubernetes"}, IPs: []string{"10.0.0.1", "fd00::1"}} // as the node itself says
+	known := Taken{APIServer: []string{"kubernetes"}}
+	f.Fuzz(func(t *testing.T, data []byte, usages string) {
+		if len(data)+len(usages) > 2<<10 {
+			return
+		}
+		if !bytes.HasPrefix(data, []byte("-----")) {
+			data = signed(data, key)
+		}
+		r := Request{Signer: signer, Username: "system:node:n1", Groups: []string{nodes}, Usages: strings.Split(usages, ","), PEM: data}
+		if Decide(r, func(string) (Addresses, error) { return has, nil }, known) != nil {
+			return
+		}
+		block, _ := pem.Decode(data)
+		c, err := x509.ParseCertificateRequest(block.Bytes)
+		if err != nil {
+			t.Fatalf("approved what is no request: %v", err)
+		}
+		if c.Subject.CommonName != r.Username || !slices.Equal(c.Subject.Organization, []string{nodes}) || strings.Contains(usages, "client") {
+			t.Errorf("approved for %v, usages %q", c.Subject, usages)
+		}
+		for _, name := range c.DNSNames {
+			if name != "n1" {
+				t.Errorf("approved for %q", name)
+			}
+		}
+		for _, ip := range c.IPAddresses {
+			if !slices.Contains(has.IPs, ip.String()) {
+				t.Errorf("approved for %v", ip)
+			}
+		}
+	})
+}
+
+// signed makes a request of its fields by a signature over them.
+func signed(fields []byte, key ed25519.PrivateKey) []byte {
+	der, err := asn1.Marshal(struct {
+		Fields    asn1.RawValue
+		Algorithm pkix.AlgorithmIdentifier
+		Signature asn1.BitString
+	}{
+		asn1.RawValue{FullBytes: fields}, pkix.AlgorithmIdentifier{Algorithm: asn1.ObjectIdentifier{1, 3, 101, 112}},
+		asn1.BitString{Bytes: ed25519.Sign(key, fields), BitLength: 8 * ed25519.SignatureSize},
+	})
+	if err != nil {
+		return nil
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der})
 }
