@@ -242,7 +242,7 @@ provisioning: {diskSelector: {match: system_disk}}
 ---
 apiVersion: v1alpha1
 kind: SecurityProfileConfig
-workloadIsolation: false
+workloadIsolation: true
 `
 
 const sameAsOneManifest = `
@@ -251,6 +251,7 @@ machine:
   kubelet: {image: registry.talos.dev/kubelet:v1.37.1, defaultRuntimeSeccompProfileEnabled: true}
   nodeLabels: {rack: "7"}
   install: {image: registry.talos.dev/installer:v1}
+  securityProfile: {workloadIsolation: true}
   features: {stableHostname: true, kubePrism: {enabled: true, port: 7445}, hostDNS: {enabled: true, forwardKubeDNSToHost: true}}
   controlPlane: {controllerManager: {disabled: false}, scheduler: {disabled: false}}
 cluster:
@@ -393,7 +394,8 @@ func TestDocumentsByKind(t *testing.T) {
 		"{kind: KubeSpanConfig, enabled: false}":                                                        "machine: {network: {kubespan: {enabled: false}}}",
 		"{kind: NetworkDefaultActionConfig, ingress: accept}":                                           "{version: v1alpha1}",
 		"{kind: BondConfig, name: bond0, bondMode: 802.3ad}":                                            "{version: v1alpha1}",
-		"{kind: SecurityProfileConfig, workloadIsolation: no}":                                          "{version: v1alpha1}",
+		"{kind: SecurityProfileConfig, workloadIsolation: no}":                                          "machine: {securityProfile: {workloadIsolation: false}}",
+		"{kind: SecurityProfileConfig, workloadIsolation: true}":                                        "machine: {securityProfile: {workloadIsolation: true}}",
 	} {
 		got, _ := loaded(t, base+"---\n"+strings.Replace(doc, "{", "{apiVersion: v1alpha1, ", 1)+"\n")
 		one, err := ApplyPatches([]byte(base), []Patch{mustPatch(t, manifest)})
@@ -433,7 +435,6 @@ func TestDocumentProblems(t *testing.T) {
 		{"kind: KubernetesThing", `KubernetesThing on line 19 (an unknown kind)`},
 		{"kind: KernelModuleConfig\nname: br_netfilter", `KernelModuleConfig[br_netfilter].name: got a key that is refused`},
 		{"kind: KubeSpanConfig\nenabled: true", `KubeSpanConfig.enabled: got a key that is refused, want it left out: traffic between nodes is not encrypted`},
-		{"kind: SecurityProfileConfig\nworkloadIsolation: true", `SecurityProfileConfig.workloadIsolation: got a key that is refused`},
 		{"kind: VolumeConfig\nname: STATE\nencryption: {provider: luks2}", `VolumeConfig[STATE].encryption: got a key that is refused`},
 		{"kind: HostnameConfig\nhostname: a\n---\napiVersion: v1alpha1\nkind: HostnameConfig\nhostname: b", `HostnameConfig: got the document again, first given on line 19, want it once`},
 		{"kind: KubeAPIServerCAConfig\nissuingCA: {cert: x, key: y}", `KubeAPIServerCAConfig.issuingCA.cert: got what cluster.ca.crt on line 14 says too, want one of the two`},

@@ -109,6 +109,7 @@ var table = []group{
 		config{}.auth.username config{}.auth.password config{}.auth.auth config{}.auth.identityToken`},
 
 	{Applied, Live, "", "machine.features", `rbac apidCheckExtKeyUsage stableHostname nodeAddressSortAlgorithm diskQuotaSupport`},
+	{Applied, Reboot, "", "machine.securityProfile", `workloadIsolation`},
 	{Applied, Live, "", "machine.features.kubernetesTalosAPIAccess", `enabled allowedRoles allowedKubernetesNamespaces`},
 	{Applied, Live, "", "machine.features.kubePrism", `enabled port`},
 	{Applied, Live, "", "machine.features.hostDNS", `enabled forwardKubeDNSToHost resolveMemberNames`},

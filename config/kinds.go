@@ -155,8 +155,7 @@ var machineKinds = map[string]kind{
 	"UnattendedInstallConfig": {says: "How the operating system is installed on disk.", keys: slices.Concat(
 		to("installer.image", "machine.install.image"), to("provisioning.wipe", "machine.install.wipe"),
 		none(Warned, noDisks, "", "provisioning.diskSelector.match"), none(Warned, noDisks, true, "reboot"))},
-	"SecurityProfileConfig": {says: "Further isolation.", keys: none(Refused,
-		"containerd, the kubelet and pods do not get namespaces apart from machined's; with false the document is accepted", true, "workloadIsolation")},
+	"SecurityProfileConfig": {says: "Further isolation.", keys: under("machine.securityProfile", "workloadIsolation")},
 	"VolumeConfig": {says: "A volume of the operating system.", named: "the volume's name", keys: slices.Concat(
 		none(Refused, "disks are not encrypted", map[string]any{}, "encryption"),
 		none(Warned, noDisks, map[string]any{}, "provisioning filesystem mount trim scrub"))},

@@ -32,6 +32,7 @@ type Machine struct {
 	Registries               *Registries             `yaml:"registries,omitempty"`
 	SystemDiskEncryption     *SystemDiskEncryption   `yaml:"systemDiskEncryption,omitempty"`
 	Features                 *Features               `yaml:"features,omitempty"`
+	SecurityProfile          *SecurityProfile        `yaml:"securityProfile,omitempty"`
 	Udev                     *Udev                   `yaml:"udev,omitempty"`
 	Logging                  *Logging                `yaml:"logging,omitempty"`
 	Kernel                   *Kernel                 `yaml:"kernel,omitempty"`
@@ -88,6 +89,11 @@ type ExtraMount struct {
 	Options     []string         `yaml:"options,omitempty"`
 	UidMappings []LinuxIDMapping `yaml:"uidMappings,omitempty"`
 	GidMappings []LinuxIDMapping `yaml:"gidMappings,omitempty"`
+}
+
+// SecurityProfile is further isolation.
+type SecurityProfile struct {
+	WorkloadIsolation bool `yaml:"workloadIsolation,omitempty"` // Kubernetes's containerd, kubelet, etcd and all pods in PID and mount namespaces of their own, apart from machined
 }
 
 // Features switches parts of the operating system.

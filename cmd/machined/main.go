@@ -66,15 +66,16 @@ type node struct {
 	log *slog.Logger
 	out *output
 
-	boot     *boot.Node
-	reaper   *reap.Reaper
-	logs     *logs.Manager
-	services *service.Supervisor
-	pods     *containers.Client
-	member   *etcd.Member
-	crowd    *members.Options
-	sequence *sequence.Controller // nil until services can run
-	id       string               // tells this run of the node from others
+	boot      *boot.Node
+	reaper    *reap.Reaper
+	logs      *logs.Manager
+	services  *service.Supervisor
+	pods      *containers.Client
+	member    *etcd.Member
+	crowd     *members.Options
+	workloads *workloads
+	sequence  *sequence.Controller // nil until services can run
+	id        string               // tells this run of the node from others
 }
 
 // protectedRun turns a panic into an error: the one way down.

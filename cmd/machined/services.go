@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"os"
 	"strconv"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 	"talos/internal/cri"
 	"talos/internal/custom"
 	"talos/internal/layout"
+	"talos/internal/linux/reap"
 	"talos/internal/resources/cluster"
 	"talos/internal/resources/config"
 	"talos/internal/service"
@@ -24,6 +26,10 @@ const containerdProgram = "/usr/bin/containerd"
 
 // containerdService is the OS's own containerd, or the one for Kubernetes.
 func (n *node) containerdService(st state.State, i service.Instance, config, group string, prepare func(context.Context) error) service.Definition {
+	var start func(string, []string, *os.ProcAttr) (*reap.Process, error) // nil: beside machined
+	if i == service.CRI {
+		start = n.workloads.start
+	}
 	return service.Definition{
 		ID: i.String(),
 		Runner: service.Process{
@@ -31,7 +37,7 @@ func (n *node) containerdService(st state.State, i service.Instance, config, gro
 			Env:         []string{"PATH=/usr/bin:/usr/sbin", "TMPDIR=/tmp", "HOME=/root"},
 			MoreEnv:     func(ctx context.Context) ([]string, error) { return custom.Variables(ctx, st) },
 			OOMScoreAdj: -999, Cgroup: group, Prepare: prepare,
-			Reaper: n.reaper, Cgroups: n.boot.Cgroups,
+			Reaper: n.reaper, StartChild: start, Cgroups: n.boot.Cgroups,
 		},
 		Health: &service.Health{Check: func(ctx context.Context) error {
 			conn, err := n.pods.Connection(i)

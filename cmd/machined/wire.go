@@ -23,6 +23,7 @@ import (
 	"talos/internal/machine"
 	"talos/internal/members"
 	"talos/internal/netconfig"
+	"talos/internal/sandbox"
 	"talos/internal/secrets"
 	"talos/internal/service"
 	"talos/internal/status"
@@ -33,6 +34,7 @@ import (
 // wire puts the parts of machined together and starts them, what takes longest
 // first.
 func (n *node) wire(ctx context.Context, st state.State, tasks *group) error {
+	n.workloads = &workloads{st: st, services: n.services, sandbox: sandbox.Sandbox{Reaper: n.reaper, Cgroups: n.boot.Cgroups}}
 	for _, d := range n.runtimes(st) {
 		n.services.Add(d)
 		if err := n.services.Start(ctx, d.ID); err != nil {
@@ -60,8 +62,10 @@ func (n *node) wire(ctx context.Context, st state.State, tasks *group) error {
 		late = append(late, d.service())
 	}
 	etcdService := n.member.Service()
-	etcdService.Wait = allOf(func(ctx context.Context) error { return onControlPlane(ctx, st) }, etcdService.Wait)
-	late = append(late, etcdService, kube.KubeletService(st))
+	etcdService.Wait = allOf(func(ctx context.Context) error { return onControlPlane(ctx, st) }, n.workloads.settle, etcdService.Wait)
+	kubelet := kube.KubeletService(st)
+	kubelet.Wait = allOf(n.workloads.settle, kubelet.Wait)
+	late = append(late, etcdService, kubelet)
 	for _, d := range late {
 		n.services.Add(d)
 		if err := n.services.Start(ctx, d.ID); err != nil {

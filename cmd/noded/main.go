@@ -1,5 +1,5 @@
 // Noded is the node's small daemons in one binary: networkd, timed, routerd,
-// apid and trustd. It is the one whose name it was started by, or that its
+// apid and trustd, and sandboxd, which keeps workloads apart. It is the one whose name it was started by, or that its
 // first argument names.
 //
 // It is kept apart from machined so that each daemon stays small, and what it
@@ -26,6 +26,7 @@ import (
 	"talos/internal/apid"
 	"talos/internal/networkd"
 	"talos/internal/routerd"
+	"talos/internal/sandbox"
 	"talos/internal/timed"
 	"talos/internal/trustd"
 )
@@ -35,6 +36,7 @@ var daemons = map[string]func(context.Context, *slog.Logger) error{
 	"apid":     apid.Run,
 	"networkd": networkd.Run,
 	"routerd":  routerd.Run,
+	"sandboxd": sandbox.Run,
 	"timed":    timed.Run,
 	"trustd":   trustd.Run,
 }

@@ -229,7 +229,7 @@ func prepareEphemeral() error {
 func prepareFolders() error {
 	run := func(socket string) string { return filepath.Dir(socket) }
 	for _, d := range []folder{
-		{layout.EtcDir, 0o755, 0}, {layout.LogDir, 0o700, 0}, {layout.SecretsDir, 0o711, 0},
+		{layout.EtcDir, 0o755, 0}, {layout.LogDir, 0o700, 0}, {layout.OutputDir, 0o700, 0}, {layout.SecretsDir, 0o711, 0},
 		{run(layout.StoreSocket), 0o755, 0}, {run(layout.MachineSocket), 0o755, 0}, {run(layout.SignerSocket), 0o755, 0},
 		{run(layout.RouterSocket), 0o755, layout.RouterUID},
 		{run(layout.NetworkSocket), 0o755, layout.NetworkUID},

@@ -14,6 +14,7 @@ import (
 	"github.com/containerd/errdefs"
 
 	"talos/internal/linux/cgroup"
+	"talos/internal/sandbox"
 )
 
 // Labels that containerd's CRI plugin and the kubelet set.
@@ -44,12 +45,16 @@ func (c *Client) List(ctx context.Context, i Instance, namespace string) ([]Cont
 	for _, t := range running.Tasks {
 		byID[t.ID] = t
 	}
+	outer, err := translate(i)
+	if err != nil {
+		return nil, err
+	}
 	list := make([]Container, 0, len(found))
 	for _, f := range found {
 		info := Container{Instance: i, Namespace: namespace, ID: f.ID, Image: f.Image, Labels: f.Labels, SandboxID: f.SandboxID}
 		info.describePod()
 		if t := byID[f.ID]; t != nil {
-			info.PID, info.Status = t.Pid, t.Status.String()
+			info.PID, info.Status = uint32(outer(int(t.Pid))), t.Status.String()
 			if t.Status == task.Status_STOPPED {
 				info.PID = 0
 			}
@@ -60,6 +65,28 @@ func (c *Client) List(ctx context.Context, i Instance, namespace string) ([]Cont
 		return strings.Compare(a.DisplayName()+"\x00"+a.ID, b.DisplayName()+"\x00"+b.ID)
 	})
 	return list, nil
+}
+
+// translate returns what turns process ids of an instance into machined's.
+func translate(i Instance) (func(int) int, error) {
+	if i != CRI {
+		return func(pid int) int { return pid }, nil
+	}
+	outer, err := sandbox.Translate()
+	if err != nil {
+		return nil, fmt.Errorf("process ids of %s: %w", i, err)
+	}
+	return outer, nil
+}
+
+// ProcessID is what machined knows a process by that an instance reports; 0 has
+// ended.
+func ProcessID(i Instance, reported uint32) (int, error) {
+	outer, err := translate(i)
+	if err != nil {
+		return 0, err
+	}
+	return outer(int(reported)), nil
 }
 
 func (c *Container) describePod() {

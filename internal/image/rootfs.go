@@ -42,7 +42,7 @@ func addOurs(t *Tree, bin string) {
 	t.File("usr/bin/machined", filepath.Join(bin, "machined"), 0o755)
 	t.Link("usr/bin/init", "machined")
 	t.File("usr/bin/noded", filepath.Join(bin, "noded"), 0o755)
-	for _, name := range []string{"networkd", "timed", "routerd", "apid", "trustd"} {
+	for _, name := range []string{"networkd", "timed", "routerd", "apid", "trustd", "sandboxd"} {
 		t.Link("usr/bin/"+name, "noded")
 	}
 }

@@ -5,14 +5,15 @@ package layout
 
 // Folders. /run, /tmp and /system are tmpfs; the root is a read-only SquashFS.
 const (
-	StateDir     = "/system/state"    // STATE, persistent: configuration and node identity
-	MetaDir      = "/system/meta"     // META, persistent: small facts that survive a wipe of STATE
-	PlatformDir  = "/system/platform" // what the platform hands in, read-only; container mode only
-	EtcDir       = "/system/etc"      // targets of the image's symlinks /etc/{resolv.conf,hosts,hostname,machine-id}
-	LogDir       = "/system/log"      // logs of services, bounded
-	SecretsDir   = "/system/secrets"  // keys and certificates of services, one folder per user of them
-	RootBindDir  = "/system/rootfs"   // the image bound without what is mounted over it: root of our daemons
-	EphemeralDir = "/var"             // EPHEMERAL, persistent until wiped
+	StateDir     = "/system/state"      // STATE, persistent: configuration and node identity
+	MetaDir      = "/system/meta"       // META, persistent: small facts that survive a wipe of STATE
+	PlatformDir  = "/system/platform"   // what the platform hands in, read-only; container mode only
+	EtcDir       = "/system/etc"        // targets of the image's symlinks /etc/{resolv.conf,hosts,hostname,machine-id}
+	LogDir       = "/system/log"        // logs of services, bounded
+	SecretsDir   = "/system/secrets"    // keys and certificates of services, one folder per user of them
+	RootBindDir  = "/system/rootfs"     // the image bound without what is mounted over it: root of our daemons
+	OutputDir    = "/system/run/output" // pipes that services in containers print to
+	EphemeralDir = "/var"               // EPHEMERAL, persistent until wiped
 
 	PodResolvConf = EtcDir + "/pod-resolv.conf" // what pods without the cluster's DNS get
 
@@ -20,6 +21,7 @@ const (
 	ConfigHistoryDir   = StateDir + "/config"      // that and the ones before it
 	PlatformConfigFile = PlatformDir + "/config.yaml"
 	PowerFile          = MetaDir + "/power"         // "reboot" or "poweroff": what the node asked of the supervisor
+	SandboxFile        = "/system/run/sandbox.pid"  // the process id of sandboxd, where workloads are kept apart
 	WipeFile           = MetaDir + "/wipe"          // labels of what a reset has begun to empty
 	IdentityFile       = StateDir + "/identity.key" // what makes the node this node
 	APICertificate     = StateDir + "/apid.pem"     // a worker's certificate with its key

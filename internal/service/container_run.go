@@ -45,8 +45,11 @@ func (c Container) Run(ctx context.Context, out io.Writer, started func(pid int)
 	if err != nil {
 		return fmt.Errorf("container %s: %w", spec.ID, err)
 	}
-	started(int(task.Pid()))
-	err = r.wait(ctx, task)
+	pid, err := containers.ProcessID(c.Instance, task.Pid())
+	if err == nil {
+		started(pid)
+		err = r.wait(ctx, task, pid)
+	}
 	if cleanErr := r.remove(ctx); cleanErr != nil && err == nil {
 		err = fmt.Errorf("container %s: %w", spec.ID, cleanErr)
 	}
@@ -170,8 +173,7 @@ func useImage(ctx context.Context, spec *specs.Spec, image client.Image) error {
 
 // wait returns when the task has ended, however often containerd goes away
 // meanwhile. The end of ctx ends the task.
-func (r *containerRun) wait(ctx context.Context, task client.Task) error {
-	pid := int(task.Pid())
+func (r *containerRun) wait(ctx context.Context, task client.Task, pid int) error {
 	calls := context.WithoutCancel(ctx)
 	for {
 		waitCtx, cancel := context.WithCancel(calls)
@@ -210,7 +212,8 @@ func exitError(code uint32) error {
 	return fmt.Errorf("exited with code %d", code)
 }
 
-func alive(pid int) bool { return unix.Kill(pid, 0) == nil }
+// alive says whether a process is there; 0 is one that has ended.
+func alive(pid int) bool { return pid > 0 && unix.Kill(pid, 0) == nil }
 
 // gone says that containerd answers and does not run the task.
 func gone(ctx context.Context, conn *client.Client, id string) bool {
@@ -240,6 +243,9 @@ func (r *containerRun) end(ctx context.Context, task client.Task, pid int) error
 	err := containers.EndTask(ctx, task, grace)
 	if err == nil || errdefs.IsNotFound(err) {
 		return nil
+	}
+	if pid <= 0 {
+		return err
 	}
 	if killErr := unix.Kill(pid, unix.SIGKILL); killErr != nil && !errors.Is(killErr, unix.ESRCH) {
 		return errors.Join(err, killErr)

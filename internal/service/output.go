@@ -11,11 +11,13 @@ import (
 
 	"github.com/containerd/containerd/v2/pkg/cio"
 	"golang.org/x/sys/unix"
+
+	"talos/internal/layout"
 )
 
 // outputDir holds a named pipe for each container. machined reads it and the
 // container's shim writes to it: containerd is not on the way.
-const outputDir = "/system/run/output"
+const outputDir = layout.OutputDir
 
 // output carries what a container prints to its log.
 type output struct {

@@ -35,8 +35,11 @@ type Process struct {
 	// Prepare, if set, is called before every start.
 	Prepare func(ctx context.Context) error
 
-	Reaper  *reap.Reaper
-	Cgroups *cgroup.Tree // nil: no groups
+	Reaper *reap.Reaper
+	// StartChild, if set, starts the program instead of the Reaper's Start, such
+	// as in other namespaces; the Reaper collects it all the same.
+	StartChild func(path string, argv []string, attr *os.ProcAttr) (*reap.Process, error)
+	Cgroups    *cgroup.Tree // nil: no groups
 }
 
 // Run implements Runner.
@@ -94,7 +97,11 @@ func (p Process) start() (*reap.Process, *os.File, error) {
 		return nil, nil, err
 	}
 	defer writer.Close()
-	child, err := p.Reaper.Start(p.Path, append([]string{p.Path}, p.Args...), &os.ProcAttr{
+	start := p.StartChild
+	if start == nil {
+		start = p.Reaper.Start
+	}
+	child, err := start(p.Path, append([]string{p.Path}, p.Args...), &os.ProcAttr{
 		Dir: "/", Env: p.Env, Files: []*os.File{null, writer, writer}, Sys: &syscall.SysProcAttr{Setsid: true},
 	})
 	if err != nil {

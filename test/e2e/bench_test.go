@@ -239,7 +239,7 @@ func memory(t *testing.T) (ours float64, all map[string]float64) {
 		if comm == "init" {
 			comm = "machined"
 		}
-		if !descends(pid, root) || !slices.Contains([]string{"machined", "networkd", "timed", "routerd", "apid", "trustd", "containerd", "containerd-shim"}, comm) {
+		if !descends(pid, root) || !slices.Contains([]string{"machined", "networkd", "timed", "routerd", "apid", "trustd", "sandboxd", "containerd", "containerd-shim"}, comm) {
 			continue
 		}
 		pss := pssOf(pid)

@@ -96,7 +96,7 @@ func fieldSet(file string, field int) map[string]bool {
 
 // ours are the names of programs that a cluster starts on the host.
 var ours = []string{
-	"machined", "networkd", "timed", "routerd", "apid", "trustd", "containerd", "containerd-shim", "runc", "etcd", "kube-", "kubelet",
+	"machined", "networkd", "timed", "routerd", "apid", "trustd", "sandboxd", "containerd", "containerd-shim", "runc", "etcd", "kube-", "kubelet",
 	"coredns", "flannel", "pause", "talosctl", "agnhost",
 }
 

@@ -20,7 +20,7 @@ import (
 const secondNetwork = "10.191.77"
 
 // second is the patch of TestSecondCluster: an address without DHCP, no pod
-// network, and a file.
+// network, a file, and workloads kept apart.
 const second = `
 machine:
   network:
@@ -33,6 +33,10 @@ cluster:
   network: {cni: {name: none}}
   inlineManifests:
   - {name: early, contents: "apiVersion: v1\nkind: Namespace\nmetadata: {name: early}\n"}
+---
+apiVersion: v1alpha1
+kind: SecurityProfileConfig
+workloadIsolation: true
 `
 
 // TestSecondCluster makes another cluster beside the first, without a pod
@@ -52,6 +56,7 @@ func TestSecondCluster(t *testing.T) {
 	t.Run("apart from the first", func(t *testing.T) { apart(t, e) })
 	t.Run("limits", func(t *testing.T) { limits(t, e) })
 	t.Run("custom pod network", func(t *testing.T) { customNetwork(t, e) })
+	t.Run("isolation", func(t *testing.T) { isolation(t, e) })
 	t.Run("create again", func(t *testing.T) {
 		began := time.Now()
 		before := e.must(t, "", "kubectl", "get", "nodes", "-o", "jsonpath={.items[*].metadata.uid}")
