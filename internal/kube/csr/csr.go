@@ -1,10 +1,14 @@
-// Package csr approves the certificates that kubelets serve with: requests of
-// signer kubernetes.io/kubelet-serving that a node makes for itself, for names
-// and addresses that the API says are that node's, and that the cluster does not
-// know as another's. Every other request it leaves alone, for others to decide.
+// Package csr approves two kinds of certificates for kubelets. Those that they
+// serve with, of signer kubernetes.io/kubelet-serving, which a node asks for
+// itself: for names and addresses that the API says are that node's, and that
+// the cluster does not know as another's. And the first one that a worker's
+// kubelet speaks with, of signer kubernetes.io/kube-apiserver-client-kubelet,
+// which the bootstrap token asks for: any name but a control plane node's, whose
+// kubelets need no token. Every other request it leaves alone, for others to
+// decide.
 //
-// Decide is pure; the controller is run by the store's runtime on control plane
-// nodes.
+// The decisions are pure; the controller is run by the store's runtime on control
+// plane nodes.
 package csr
 
 import (
@@ -36,9 +40,13 @@ import (
 )
 
 const (
-	signer   = "kubernetes.io/kubelet-serving"
-	nodeUser = "system:node:"
-	nodes    = "system:nodes"
+	signer       = "kubernetes.io/kubelet-serving"
+	clientSigner = "kubernetes.io/kube-apiserver-client-kubelet"
+	nodeUser     = "system:node:"
+	tokenUser    = "system:bootstrap:"
+	nodes        = "system:nodes"
+	// bootstrappers is the group of who shows the bootstrap token.
+	bootstrappers = "system:bootstrappers:nodes"
 )
 
 var (
@@ -63,6 +71,9 @@ type Addresses struct {
 // Decide says why a request must not be approved; nil: approve. of gives the
 // addresses of a node by its name.
 func Decide(r Request, of func(node string) (Addresses, error), t Taken) error {
+	if r.Signer == clientSigner {
+		return decideClient(r, t)
+	}
 	name, ok := strings.CutPrefix(r.Username, nodeUser)
 	switch {
 	case r.Signer != signer:
@@ -70,29 +81,58 @@ func Decide(r Request, of func(node string) (Addresses, error), t Taken) error {
 	case !ok || name == "" || !slices.Contains(r.Groups, nodes):
 		return fmt.Errorf("requester %q is not a node", r.Username)
 	}
-	for _, u := range r.Usages {
-		if u != "digital signature" && u != "key encipherment" && u != "server auth" {
-			return fmt.Errorf("usage %q is not a server's", u)
-		}
-	}
-	if !slices.Contains(r.Usages, "server auth") {
-		return errors.New("usage server auth is missing")
-	}
-	block, rest := pem.Decode(r.PEM)
-	if block == nil || block.Type != "CERTIFICATE REQUEST" || len(strings.TrimSpace(string(rest))) > 0 {
-		return errors.New("request is not one PEM block")
-	}
-	c, err := x509.ParseCertificateRequest(block.Bytes)
+	c, err := parse(r, "server auth")
 	if err != nil {
-		return fmt.Errorf("request: %w", err)
-	}
-	if err := c.CheckSignature(); err != nil {
-		return fmt.Errorf("request: %w", err)
+		return err
 	}
 	if c.Subject.CommonName != r.Username || !slices.Equal(c.Subject.Organization, []string{nodes}) {
 		return fmt.Errorf("subject %q is not the requester's", c.Subject)
 	}
 	return checkNames(c, name, of, t)
+}
+
+// decideClient decides on the first certificate of a kubelet, which makes its
+// holder that node. When the node renews it, it asks as itself.
+func decideClient(r Request, t Taken) error {
+	if !strings.HasPrefix(r.Username, tokenUser) || !slices.Contains(r.Groups, bootstrappers) {
+		return fmt.Errorf("requester %q is not a bootstrap token", r.Username)
+	}
+	c, err := parse(r, "client auth")
+	if err != nil {
+		return err
+	}
+	name, ok := strings.CutPrefix(c.Subject.CommonName, nodeUser)
+	switch {
+	case !ok || name == "" || !slices.Equal(c.Subject.Organization, []string{nodes}):
+		return fmt.Errorf("subject %q is not a node's", c.Subject)
+	case len(c.DNSNames)+len(c.IPAddresses)+len(c.EmailAddresses)+len(c.URIs) > 0:
+		return errors.New("request of a client names hosts or addresses")
+	}
+	return t.notControlPlane(name)
+}
+
+// parse reads a request that is for one usage and what that needs.
+func parse(r Request, usage string) (*x509.CertificateRequest, error) {
+	for _, u := range r.Usages {
+		if u != "digital signature" && u != "key encipherment" && u != usage {
+			return nil, fmt.Errorf("usage %q is not needed for %s", u, usage)
+		}
+	}
+	if !slices.Contains(r.Usages, usage) {
+		return nil, fmt.Errorf("usage %s is missing", usage)
+	}
+	block, rest := pem.Decode(r.PEM)
+	if block == nil || block.Type != "CERTIFICATE REQUEST" || len(strings.TrimSpace(string(rest))) > 0 {
+		return nil, errors.New("request is not one PEM block")
+	}
+	c, err := x509.ParseCertificateRequest(block.Bytes)
+	if err != nil {
+		return nil, fmt.Errorf("request: %w", err)
+	}
+	if err := c.CheckSignature(); err != nil {
+		return nil, fmt.Errorf("request: %w", err)
+	}
+	return c, nil
 }
 
 func checkNames(c *x509.CertificateRequest, name string, of func(string) (Addresses, error), t Taken) error {
@@ -171,7 +211,7 @@ func run(ctx context.Context, log *slog.Logger, kubeconfig []byte, known *atomic
 	defer group.Wait()
 	defer cancel()
 	group.Go(func() { a.again(ctx) })
-	return api.Follow(ctx, client.Resource(requests), metav1.ListOptions{FieldSelector: "spec.signerName=" + signer}, func() {},
+	return api.Follow(ctx, client.Resource(requests), metav1.ListOptions{}, func() {},
 		func(o *unstructured.Unstructured) { a.consider(ctx, o) }, func(o *unstructured.Unstructured) { a.forget(o.GetName()) })
 }
 
@@ -224,7 +264,11 @@ func (a *approver) consider(ctx context.Context, o *unstructured.Unstructured) {
 		a.forget(o.GetName())
 		return
 	}
-	err := Decide(request(o), func(node string) (Addresses, error) { return a.addresses(ctx, node) }, *a.known.Load())
+	r := request(o)
+	if r.Signer != signer && (r.Signer != clientSigner || slices.Contains(r.Groups, nodes)) {
+		return // others decide on it: the controller manager on a node's renewal
+	}
+	err := Decide(r, func(node string) (Addresses, error) { return a.addresses(ctx, node) }, *a.known.Load())
 	if err == nil {
 		err = a.approve(ctx, o)
 	}
@@ -239,7 +283,7 @@ func (a *approver) consider(ctx context.Context, o *unstructured.Unstructured) {
 	}
 	a.mu.Unlock()
 	if !known {
-		a.log.Info("certificate request not approved", "request", o.GetName(), "requester", request(o).Username, "reason", err)
+		a.log.Info("certificate request not approved", "request", o.GetName(), "requester", r.Username, "reason", err)
 	}
 }
 
@@ -278,8 +322,8 @@ func (a *approver) approve(ctx context.Context, o *unstructured.Unstructured) er
 	patch, err := json.Marshal(map[string]any{
 		"metadata": map[string]any{"resourceVersion": o.GetResourceVersion()},
 		"status": map[string]any{"conditions": []any{map[string]any{
-			"type": "Approved", "status": "True", "reason": "TalosNodeAddresses",
-			"message": "names and addresses are the node's", "lastUpdateTime": metav1.Now(),
+			"type": "Approved", "status": "True", "reason": "TalosNode",
+			"message": "what is asked for is the node's", "lastUpdateTime": metav1.Now(),
 		}}},
 	})
 	if err != nil {

@@ -46,6 +46,17 @@ func (t Taken) Refusal(name, what string) error {
 	return nil
 }
 
+// notControlPlane refuses the names of control plane nodes.
+func (t Taken) notControlPlane(name string) error {
+	short, _, _ := strings.Cut(name, ".")
+	for _, m := range t.Members {
+		if m.MachineType == cluster.TypeControlPlane && short == node.Name(network.HostnameStatusSpec{Hostname: m.Hostname}, false) {
+			return fmt.Errorf("%s is that of a control plane node, which needs no bootstrap token", name)
+		}
+	}
+	return nil
+}
+
 func has(m cluster.MemberSpec, what string) bool {
 	host := canonical(m.Hostname)
 	return what == host || strings.HasPrefix(what, host+".") ||

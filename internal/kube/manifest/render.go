@@ -63,13 +63,13 @@ func bootstrapToken(root secrets.KubernetesRootSecretsSpec) m {
 	}
 }
 
-// nodeBootstrap lets nodes ask for client certificates, which the controller
-// manager approves and signs, at first and when they renew them.
+// nodeBootstrap lets nodes ask for client certificates. The first is approved by
+// package csr, which looks at whose it would be; renewals by the controller
+// manager, which signs both.
 func nodeBootstrap() []m {
 	group := func(name string) m { return m{"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": name} }
 	return []m{
 		clusterRoleBinding("system-bootstrap-node-bootstrapper", "system:node-bootstrapper", group(bootstrappers)),
-		clusterRoleBinding("system-bootstrap-approve-node-client-csr", "system:certificates.k8s.io:certificatesigningrequests:nodeclient", group(bootstrappers)),
 		clusterRoleBinding("system-bootstrap-node-renewal", "system:certificates.k8s.io:certificatesigningrequests:selfnodeclient", group("system:nodes")),
 	}
 }
