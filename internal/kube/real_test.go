@@ -43,6 +43,7 @@ import (
 	"talos/internal/kube/api"
 	"talos/internal/layout"
 	"talos/internal/pki"
+	"talos/internal/resources/cluster"
 	configres "talos/internal/resources/config"
 	"talos/internal/resources/etcd"
 	"talos/internal/resources/k8s"
@@ -211,7 +212,9 @@ func (w *world) configure(t *testing.T) {
 	addresses := network.NewNodeAddress("routed")
 	addresses.TypedSpec().Addresses = []netip.Prefix{netip.MustParsePrefix(nodeIP + "/24")}
 	member := etcd.NewEtcdMember("local")
-	for _, r := range []resource.Resource{mc, hostname, addresses, member} {
+	self := cluster.NewMember(nodeName)
+	*self.TypedSpec() = cluster.MemberSpec{Hostname: nodeName, Addresses: []netip.Addr{netip.MustParseAddr(nodeIP)}, MachineType: cluster.TypeControlPlane}
+	for _, r := range []resource.Resource{mc, hostname, addresses, member, self} {
 		if err := w.Create(t.Context(), r); err != nil {
 			t.Fatal(err)
 		}
