@@ -20,6 +20,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -43,6 +44,11 @@ var (
 	controlPlanes     = cmp.Or(os.Getenv("E2E_CONTROLPLANES"), "1")
 	workers           = cmp.Or(os.Getenv("E2E_WORKERS"), "0")
 )
+
+// init keeps the first thread to the main goroutine. Tests enter the namespaces
+// of nodes with threads of their own, which end after it; the first one cannot
+// end, and would stay there.
+func init() { runtime.LockOSThread() }
 
 func TestMain(m *testing.M) {
 	code, err := run(m)
