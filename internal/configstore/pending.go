@@ -57,6 +57,9 @@ func (s *Store) keep(ctx context.Context, number uint64) error {
 // boots with.
 func (s *Store) Rollback(ctx context.Context, number uint64, r Request) (Result, error) {
 	s.mu.Lock()
+	if number == 0 && r.Base == 0 {
+		r.Base = s.head() // what is one before the present one holds for this one alone
+	}
 	result, document, err := s.rollback(ctx, &number, r)
 	s.mu.Unlock()
 	if err != nil || document == nil {

@@ -31,7 +31,7 @@ func (a *App) ConfirmName(warning, given string, names ...string) error {
 		return nil
 	}
 	if !Terminal(a.In) {
-		return Usage("%s: --confirm=%s confirms it where there is no terminal to ask on", warning, names[0])
+		return Usage("%s Where there is no terminal to ask on, --confirm=%s confirms it", warning, names[0])
 	}
 	a.mu.Lock()
 	fmt.Fprintf(a.Err, "%s\nType %s to go on: ", warning, strings.Join(names, " or "))
