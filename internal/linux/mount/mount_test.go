@@ -61,6 +61,61 @@ func TestEnsureTwice(t *testing.T) {
 	}
 }
 
+// TestFolder: what is mounted goes where the folder was when it was opened, with
+// what was missing of its path.
+func TestFolder(t *testing.T) {
+	dir := t.TempDir()
+	name := filepath.Join(dir, "new", "folder")
+	f, err := OpenFolder(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	moved := filepath.Join(dir, "moved")
+	if err := errors.Join(os.Rename(name, moved), os.Symlink("/", name)); err != nil {
+		t.Fatal(err)
+	}
+	if mounted, err := f.Mounted(); mounted || err != nil {
+		t.Errorf("Mounted before = %t, %v", mounted, err)
+	}
+	p := Point{Source: "tmpfs", Target: name, Type: "tmpfs"}
+	if err := p.On(f); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := Detach(moved); err != nil {
+			t.Error(err)
+		}
+	}()
+	root, err := OpenFolder(moved)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	if mounted, err := root.Mounted(); !mounted || err != nil {
+		t.Errorf("Mounted after = %t, %v", mounted, err)
+	}
+	if err := root.Chmod(0o700); err != nil {
+		t.Error(err)
+	}
+	if info, err := os.Stat(moved); err != nil || info.Mode().Perm() != 0o700 {
+		t.Errorf("mode = %v, %v", info.Mode(), err)
+	}
+	p.Type = "no-such-type"
+	if err := p.On(root); err == nil || !strings.Contains(err.Error(), "mount "+name+": no-such-type") {
+		t.Errorf("On = %v, want it to name %s", err, name)
+	}
+	file := filepath.Join(dir, "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, bad := range []string{name, filepath.Join(name, "etc"), "relative", dir + "/../x", file, filepath.Join(file, "x")} {
+		if _, err := OpenFolder(bad); err == nil || !strings.Contains(err.Error(), bad) {
+			t.Errorf("OpenFolder(%s) = %v, want an error that names it", bad, err)
+		}
+	}
+}
+
 func TestReadOnlyBind(t *testing.T) {
 	source, target := t.TempDir(), t.TempDir()
 	p := Point{Source: source, Target: target, Flags: unix.MS_BIND | unix.MS_RDONLY}

@@ -155,8 +155,12 @@ func (p *Process) Signal(sig syscall.Signal) error {
 	}
 }
 
+// killTime is how long a program may take to end of SIGKILL.
+const killTime = 2 * time.Second
+
 // Run runs a short program to its end and returns what it printed; the end of
-// ctx kills it. The error carries the end of its output.
+// ctx kills it. The error carries the end of its output. A program that not even
+// SIGKILL ends, as one that waits for a disk that does not answer, is left behind.
 func (r *Reaper) Run(ctx context.Context, path string, args ...string) ([]byte, error) {
 	in, err := os.Open(os.DevNull)
 	if err != nil {
@@ -188,7 +192,13 @@ func (r *Reaper) Run(ctx context.Context, path string, args ...string) ([]byte, 
 		if err := p.Signal(unix.SIGKILL); err != nil {
 			return nil, fmt.Errorf("%s: %w", path, err)
 		}
-		<-p.Done()
+		select {
+		case <-p.Done():
+		case <-time.After(killTime):
+			reader.Close()
+			<-read
+			return out.Bytes(), fmt.Errorf("%s: %w, and it goes on after SIGKILL", path, ctx.Err())
+		}
 	}
 	select {
 	case <-read:

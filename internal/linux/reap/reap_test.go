@@ -95,6 +95,28 @@ func TestOrphan(t *testing.T) {
 	}
 }
 
+// TestRunLeavesBehind: a program that does not end when it is killed holds nobody.
+// Here its end is not seen, which is the same.
+func TestRunLeavesBehind(t *testing.T) {
+	r := newReaper(t)
+	r.Close()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("REAP_TEST", "sleep")
+	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+	defer cancel()
+	began := time.Now()
+	_, err = r.Run(ctx, self)
+	if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "goes on after SIGKILL") {
+		t.Errorf("Run = %v, want that it goes on", err)
+	}
+	if took := time.Since(began); took > 10*killTime {
+		t.Errorf("it took %v", took)
+	}
+}
+
 func TestRun(t *testing.T) {
 	r := newReaper(t)
 	self, err := os.Executable()
