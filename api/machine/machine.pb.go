@@ -4242,12 +4242,14 @@ func (x *FeaturesInfo) GetRbac() bool {
 }
 
 type LogsRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Namespace     string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
-	Id            string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
-	Driver        common.ContainerDriver `protobuf:"varint,3,opt,name=driver,proto3,enum=common.ContainerDriver" json:"driver,omitempty"`
-	Follow        bool                   `protobuf:"varint,4,opt,name=follow,proto3" json:"follow,omitempty"`
-	TailLines     int32                  `protobuf:"varint,5,opt,name=tail_lines,json=tailLines,proto3" json:"tail_lines,omitempty"`
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Namespace string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	Id        string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	Driver    common.ContainerDriver `protobuf:"varint,3,opt,name=driver,proto3,enum=common.ContainerDriver" json:"driver,omitempty"`
+	Follow    bool                   `protobuf:"varint,4,opt,name=follow,proto3" json:"follow,omitempty"`
+	TailLines int32                  `protobuf:"varint,5,opt,name=tail_lines,json=tailLines,proto3" json:"tail_lines,omitempty"`
+	// An earlier boot: -1 is the one before this. Only for services of the node.
+	Boot          int32 `protobuf:"varint,1000,opt,name=boot,proto3" json:"boot,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4313,6 +4315,13 @@ func (x *LogsRequest) GetFollow() bool {
 func (x *LogsRequest) GetTailLines() int32 {
 	if x != nil {
 		return x.TailLines
+	}
+	return 0
+}
+
+func (x *LogsRequest) GetBoot() int32 {
+	if x != nil {
+		return x.Boot
 	}
 	return 0
 }
@@ -4846,9 +4855,11 @@ func (x *ContainersResponse) GetMessages() []*Container {
 }
 
 type DmesgRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Follow        bool                   `protobuf:"varint,1,opt,name=follow,proto3" json:"follow,omitempty"`
-	Tail          bool                   `protobuf:"varint,2,opt,name=tail,proto3" json:"tail,omitempty"`
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Follow bool                   `protobuf:"varint,1,opt,name=follow,proto3" json:"follow,omitempty"`
+	Tail   bool                   `protobuf:"varint,2,opt,name=tail,proto3" json:"tail,omitempty"`
+	// An earlier boot: -1 is the one before this.
+	Boot          int32 `protobuf:"varint,1000,opt,name=boot,proto3" json:"boot,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4895,6 +4906,13 @@ func (x *DmesgRequest) GetTail() bool {
 		return x.Tail
 	}
 	return false
+}
+
+func (x *DmesgRequest) GetBoot() int32 {
+	if x != nil {
+		return x.Boot
+	}
+	return 0
 }
 
 type ProcessesResponse struct {
@@ -12139,14 +12157,15 @@ const file_machine_machine_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04mode\x18\x02 \x01(\tR\x04mode\"\"\n" +
 	"\fFeaturesInfo\x12\x12\n" +
-	"\x04rbac\x18\x01 \x01(\bR\x04rbac\"\xa3\x01\n" +
+	"\x04rbac\x18\x01 \x01(\bR\x04rbac\"\xb8\x01\n" +
 	"\vLogsRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12/\n" +
 	"\x06driver\x18\x03 \x01(\x0e2\x17.common.ContainerDriverR\x06driver\x12\x16\n" +
 	"\x06follow\x18\x04 \x01(\bR\x06follow\x12\x1d\n" +
 	"\n" +
-	"tail_lines\x18\x05 \x01(\x05R\ttailLines\"!\n" +
+	"tail_lines\x18\x05 \x01(\x05R\ttailLines\x12\x13\n" +
+	"\x04boot\x18\xe8\a \x01(\x05R\x04boot\"!\n" +
 	"\vReadRequest\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\"O\n" +
 	"\rLogsContainer\x12,\n" +
@@ -12181,10 +12200,11 @@ const file_machine_machine_proto_rawDesc = "" +
 	"containers\x18\x02 \x03(\v2\x16.machine.ContainerInfoR\n" +
 	"containers\"D\n" +
 	"\x12ContainersResponse\x12.\n" +
-	"\bmessages\x18\x01 \x03(\v2\x12.machine.ContainerR\bmessages\":\n" +
+	"\bmessages\x18\x01 \x03(\v2\x12.machine.ContainerR\bmessages\"O\n" +
 	"\fDmesgRequest\x12\x16\n" +
 	"\x06follow\x18\x01 \x01(\bR\x06follow\x12\x12\n" +
-	"\x04tail\x18\x02 \x01(\bR\x04tail\"A\n" +
+	"\x04tail\x18\x02 \x01(\bR\x04tail\x12\x13\n" +
+	"\x04boot\x18\xe8\a \x01(\x05R\x04boot\"A\n" +
 	"\x11ProcessesResponse\x12,\n" +
 	"\bmessages\x18\x01 \x03(\v2\x10.machine.ProcessR\bmessages\"k\n" +
 	"\aProcess\x12,\n" +
