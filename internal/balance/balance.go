@@ -6,9 +6,12 @@
 // It looks at connections, never at what goes through them. A server that is
 // merely silent (its process frozen, its network cut) keeps its connections
 // open for many minutes, and watches over them would wait that long; so servers
-// are asked all the time whether they are well, and connections to one that is
-// not are cut as soon as there is another to go to. Nobody is cut off for the
-// sake of a server that is as ill as the others.
+// are asked all the time whether they are well. One that is not gets no new
+// connections while there is a better one; its open ones are cut when it is lost:
+// nothing has come from it for a while, on none of them either, or it has said for
+// long that it is not ready. One that is merely slow keeps what it has. And a
+// connection is cut only when there is a well server that could take it: nobody
+// is cut off for the sake of a server that is as ill as the others.
 //
 // A Pool is safe for concurrent use. Run owns the goroutines that check, Serve
 // one for each connection.
@@ -16,8 +19,10 @@ package balance
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -34,7 +39,8 @@ const (
 	again        = 250 * time.Millisecond // after a failed check
 	checkTime    = time.Second            // of one check, at least
 	checkTimeMax = 5 * time.Second
-	dialTime     = time.Second // of one connection
+	unreadyTime  = 10 * time.Second // after which one that says that it is not ready is lost: long enough for a slow etcd
+	dialTime     = time.Second      // of one connection
 )
 
 // Check asks a server whether it is well. It ends with ctx.
@@ -89,12 +95,12 @@ func (p *Pool) Set(targets ...Target) {
 		be := known[t.Address]
 		delete(known, t.Address)
 		if be == nil {
-			be = &backend{links: map[*link]struct{}{}, kick: make(chan struct{}, 1), gone: make(chan struct{})}
+			be = &backend{Target: t, links: map[*link]struct{}{}, kick: make(chan struct{}, 1), gone: make(chan struct{})}
 			if t.Well {
 				be.health = well
 			}
 		}
-		be.Target = t
+		be.Class, be.Well = t.Class, t.Well // its address stays: checks read it at any time
 		p.backends = append(p.backends, be)
 	}
 	for _, be := range known {
@@ -202,7 +208,7 @@ func (p *Pool) note(be *backend, began time.Time, err error) {
 	} else if be.failing.IsZero() {
 		be.failing = began
 	}
-	now := be.health.next(err == nil, time.Since(be.failing) >= 2*p.limitLocked())
+	now := be.health.next(err == nil, err != nil && p.lostLocked(be, err))
 	if now == be.health {
 		return
 	}
@@ -216,30 +222,57 @@ func (p *Pool) note(be *backend, began time.Time, err error) {
 	p.cutLocked()
 }
 
+// lostLocked says whether connections to a server that has failed again can be
+// given up: it is silent for as long as matters, or says for long that it is not
+// ready. One that others hear of is slow.
+func (p *Pool) lostLocked(be *backend, err error) bool {
+	failing := time.Since(be.failing)
+	if errors.As(err, new(NotReady)) {
+		return failing >= unreadyTime
+	}
+	silence := 2 * p.limitLocked()
+	if failing < silence {
+		return false
+	}
+	for l := range be.links {
+		if heard, ok := l.heard(); ok && heard < silence {
+			return false
+		}
+	}
+	return true
+}
+
 func (p *Pool) tellLocked() {
 	close(p.changed)
 	p.changed = make(chan struct{})
 }
 
-// cutLocked ends the connections to servers that are ill, if there is one that
-// is well.
+// cutLocked ends the connections to servers that are ill, if one that is well
+// could take them.
 func (p *Pool) cutLocked() {
-	someone := false
 	for _, be := range p.backends {
-		someone = someone || be.health == well
-	}
-	if !someone {
-		return
-	}
-	for _, be := range p.backends {
-		if be.health != ill || len(be.links) == 0 {
+		if be.health != ill {
 			continue
 		}
-		p.log.Info("cutting connections", "server", be.Address, "count", len(be.links))
+		count := 0
 		for l := range be.links {
-			l.close()
+			if p.takerLocked(l.classes) {
+				l.close()
+				count++
+			}
+		}
+		if count > 0 {
+			p.log.Info("cutting connections", "server", be.Address, "count", count)
 		}
 	}
+}
+
+// takerLocked says whether a server is well that may have a connection of those
+// classes.
+func (p *Pool) takerLocked(classes int) bool {
+	return slices.ContainsFunc(p.backends, func(be *backend) bool {
+		return be.health == well && (classes == 0 || be.Class < classes)
+	})
 }
 
 // pick lists where a connection is tried now, best first, of the classes below
@@ -288,8 +321,9 @@ var dialer = net.Dialer{
 	},
 }
 
-// connect makes a connection to a server for a client, and remembers it.
-func (p *Pool) connect(ctx context.Context, be *backend, in net.Conn) (*link, error) {
+// connect makes a connection to a server for a client, which may go to servers of
+// those classes, and remembers it.
+func (p *Pool) connect(ctx context.Context, be *backend, in net.Conn, classes int) (*link, error) {
 	began := time.Now()
 	out, err := dialer.DialContext(ctx, "tcp", be.Address)
 	if err != nil {
@@ -299,7 +333,7 @@ func (p *Pool) connect(ctx context.Context, be *backend, in net.Conn) (*link, er
 		}
 		return nil, err
 	}
-	l := &link{in: in, out: out}
+	l := &link{in: in, out: out, classes: classes}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if be.health == ill { // meanwhile

@@ -45,7 +45,7 @@ func TestChoose(t *testing.T) {
 func TestHealthNext(t *testing.T) {
 	for _, tc := range []struct {
 		from     health
-		ok, long bool
+		ok, lost bool
 		want     health
 	}{
 		{unknown, true, false, well}, {unknown, false, true, unknown},
@@ -53,8 +53,8 @@ func TestHealthNext(t *testing.T) {
 		{suspect, true, false, well}, {suspect, false, false, suspect}, {suspect, false, true, ill},
 		{ill, true, false, well}, {ill, false, false, ill},
 	} {
-		if got := tc.from.next(tc.ok, tc.long); got != tc.want {
-			t.Errorf("health %d after ok=%v, long=%v = %d, want %d", tc.from, tc.ok, tc.long, got, tc.want)
+		if got := tc.from.next(tc.ok, tc.lost); got != tc.want {
+			t.Errorf("health %d after ok=%v, lost=%v = %d, want %d", tc.from, tc.ok, tc.lost, got, tc.want)
 		}
 	}
 }
@@ -84,6 +84,7 @@ type server struct {
 	http   *httptest.Server
 	frozen sync.RWMutex
 	status atomic.Int32 // of /readyz
+	slow   atomic.Bool  // /readyz does not answer
 }
 
 type frozenListener struct {
@@ -123,7 +124,24 @@ func newServer(t *testing.T, name, address string) *server {
 	s := &server{name: name}
 	s.status.Store(http.StatusOK)
 	mux := http.NewServeMux()
-	mux.HandleFunc("/readyz", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(int(s.status.Load())) })
+	mux.HandleFunc("/readyz", func(w http.ResponseWriter, r *http.Request) {
+		if s.slow.Load() {
+			<-r.Context().Done()
+			return
+		}
+		w.WriteHeader(int(s.status.Load()))
+	})
+	mux.HandleFunc("/ticks", func(w http.ResponseWriter, r *http.Request) {
+		for {
+			fmt.Fprintln(w, name)
+			w.(http.Flusher).Flush()
+			select {
+			case <-r.Context().Done():
+				return
+			case <-time.After(100 * time.Millisecond):
+			}
+		}
+	})
 	mux.HandleFunc("/name", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, name) })
 	mux.HandleFunc("/watch", func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintln(w, name)
@@ -198,14 +216,18 @@ func (w *world) get(t *testing.T, path string) (*http.Response, error) {
 	return (&http.Client{Transport: tr, Timeout: 30 * time.Second}).Get("https://" + w.address + path)
 }
 
+// patience is what takes three seconds may take on a busy machine; it is less
+// than what a client waits for.
+const patience = 12 * time.Second
+
 func (w *world) mustAsk(t *testing.T) string {
 	t.Helper()
 	name, took, err := w.ask(t)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if took > 3*time.Second {
-		t.Errorf("an answer took %v, want at most 3s", took)
+	if took > patience {
+		t.Errorf("an answer took %v, want at most %v", took, patience)
 	}
 	return name
 }
@@ -279,8 +301,8 @@ func TestOneHangs(t *testing.T) {
 	if _, err := lines.ReadString('\n'); err == nil {
 		t.Error("a frozen server has sent something")
 	}
-	if took := time.Since(began); took > 3500*time.Millisecond {
-		t.Errorf("the watch was cut after %v, want within about 3s", took)
+	if took := time.Since(began); took > patience {
+		t.Errorf("the watch was cut after %v, want about 3s", took)
 	}
 	if got := w.mustAsk(t); got != "two" {
 		t.Errorf("with one frozen, %q answered", got)
@@ -303,11 +325,11 @@ func TestNewConnectionWhileOneHangs(t *testing.T) {
 	defer one.frozen.Unlock()
 	began := time.Now()
 	name, _, err := w.ask(t)
-	for err != nil && time.Since(began) < 10*time.Second {
+	for err != nil && time.Since(began) < patience {
 		name, _, err = w.ask(t)
 	}
-	if took := time.Since(began); err != nil || name != "two" || took > 3500*time.Millisecond {
-		t.Errorf("answer of %q after %v, %v; want two's within about 3s", name, took, err)
+	if took := time.Since(began); err != nil || name != "two" || took > patience {
+		t.Errorf("answer of %q after %v, %v; want two's after about 3s", name, took, err)
 	}
 }
 
@@ -339,6 +361,127 @@ func TestAloneIsNotCut(t *testing.T) {
 	if got := w.mustAsk(t); got != "one" {
 		t.Errorf("with nobody well, %q answered, want the one that there is", got)
 	}
+}
+
+// TestSlowIsNotCut: a server that does not answer in time, and sends on what it
+// was asked for, keeps its connections, while new ones go to another.
+func TestSlowIsNotCut(t *testing.T) {
+	t.Parallel()
+	one, two := newServer(t, "one", local), newServer(t, "two", local)
+	w := newWorld(t, Door{}, one, Target{Address: one.address()}, Target{Address: two.address(), Class: 1})
+	w.awaitWell(t, 2)
+	ticks, err := w.get(t, "/ticks")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ticks.Body.Close()
+	one.slow.Store(true)
+	w.awaitWell(t, 1)
+	lines := bufio.NewReader(ticks.Body)
+	for began := time.Now(); time.Since(began) < 2*(2*checkTime+interval); {
+		if line, err := lines.ReadString('\n'); err != nil || line != "one\n" {
+			t.Fatalf("%v after the server became slow: %q, %v; want what it sends", time.Since(began), line, err)
+		}
+	}
+	if got := w.mustAsk(t); got != "two" {
+		t.Errorf("with one slow, %q answered", got)
+	}
+	one.slow.Store(false)
+	w.awaitWell(t, 2)
+	if line, err := lines.ReadString('\n'); err != nil || line != "one\n" {
+		t.Errorf("after the server is quick again: %q, %v; want what it sends", line, err)
+	}
+}
+
+// TestNobodyMayTakeIt: a connection that may go nowhere else is not cut, however
+// silent its server and however well others.
+func TestNobodyMayTakeIt(t *testing.T) {
+	t.Parallel()
+	one, two := newServer(t, "one", local), newServer(t, "two", local)
+	w := newWorld(t, Door{Classes: 1}, one, Target{Address: one.address()}, Target{Address: two.address(), Class: 1})
+	w.awaitWell(t, 2)
+	ticks, err := w.get(t, "/ticks")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ticks.Body.Close()
+	one.frozen.Lock()
+	w.awaitWell(t, 1)
+	time.Sleep(2*checkTime + interval) // nothing tells that something has not happened
+	one.frozen.Unlock()
+	w.awaitWell(t, 2)
+	lines := bufio.NewReader(ticks.Body)
+	for range 100 { // more than was under way
+		if line, err := lines.ReadString('\n'); err != nil || line != "one\n" {
+			t.Fatalf("after the server went on: %q, %v; want what it sends", line, err)
+		}
+	}
+}
+
+// TestLost: what makes connections to a server not worth keeping, with what it
+// has sent last and when it began to fail.
+func TestLost(t *testing.T) {
+	t.Parallel()
+	client, server := pair(t)
+	silent, _ := pair(t) // nothing has ever come
+	said := time.Now()
+	if _, err := server.Write([]byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := client.Read(make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(20 * time.Millisecond) // the kernel counts in milliseconds
+	heard, fresh := &link{out: client}, &link{out: silent}
+	if ago, ok := heard.heard(); !ok || ago <= 0 || ago > time.Since(said)+10*time.Millisecond {
+		t.Errorf("heard = %v, %t, want at most %v", ago, ok, time.Since(said))
+	}
+	if ago, ok := fresh.heard(); ok {
+		t.Errorf("heard = %v of what has never said anything", ago)
+	}
+	refused, unready := errors.New("connection refused"), fmt.Errorf("check: %w", NotReady("500"))
+	for _, tc := range []struct {
+		name    string
+		links   []*link
+		failing time.Duration
+		err     error
+		want    bool
+	}{
+		{"a moment", nil, checkTime, refused, false},
+		{"without connections", nil, 2 * checkTime, refused, true},
+		{"silent on all", []*link{fresh}, 2 * checkTime, context.DeadlineExceeded, true},
+		{"heard on one", []*link{fresh, heard}, time.Hour, context.DeadlineExceeded, false},
+		{"not ready for a moment", []*link{fresh}, 2 * checkTime, unready, false},
+		{"not ready for long", []*link{heard}, unreadyTime, unready, true},
+	} {
+		p := New(slog.New(slog.DiscardHandler), nil)
+		be := &backend{failing: time.Now().Add(-tc.failing), links: map[*link]struct{}{}}
+		for _, l := range tc.links {
+			be.links[l] = struct{}{}
+		}
+		if got := p.lostLocked(be, tc.err); got != tc.want {
+			t.Errorf("%s: lost = %t, want %t", tc.name, got, tc.want)
+		}
+	}
+}
+
+// pair are both ends of a connection.
+func pair(t *testing.T) (client, server net.Conn) {
+	t.Helper()
+	l, err := net.Listen("tcp", local)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if client, err = net.Dial("tcp", l.Addr().String()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { client.Close() })
+	if server, err = l.Accept(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { server.Close() })
+	return client, server
 }
 
 // TestWaitsForTheFirst: a connection that comes before anybody is well is held.

@@ -4,13 +4,17 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"fmt"
 	"io"
 	"net/http"
 )
 
 // maxAnswer is how much of an answer is read.
 const maxAnswer = 4 << 10
+
+// NotReady is what a server is that answers, and says that it is not ready.
+type NotReady string
+
+func (e NotReady) Error() string { return string(e) }
 
 // Ready asks API servers whether they are ready, without credentials, over a
 // connection that is kept. Their certificates must be of roots and for name,
@@ -39,7 +43,7 @@ func Ready(roots *x509.CertPool, name string) (check Check, stop func()) {
 		case http.StatusOK, http.StatusUnauthorized: // the second where nobody may ask without credentials
 			return nil
 		default:
-			return fmt.Errorf("%s/readyz: %s", address, resp.Status)
+			return NotReady(address + "/readyz: " + resp.Status)
 		}
 	}, transport.CloseIdleConnections
 }

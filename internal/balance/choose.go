@@ -12,18 +12,18 @@ const (
 	unknown health = iota // not checked yet
 	well
 	suspect // failed lately: connections go elsewhere if they can
-	ill     // has failed for a while: its connections are better cut
+	ill     // lost: its connections are better cut
 )
 
-// next is the health after a check went well or not; long: it has not for as
-// long as matters.
-func (h health) next(ok, long bool) health {
+// next is the health after a check went well or not, and if not, whether the
+// server is lost.
+func (h health) next(ok, lost bool) health {
 	switch {
 	case ok:
 		return well
 	case h == unknown || h == ill:
 		return h
-	case long:
+	case lost:
 		return ill
 	default:
 		return suspect

@@ -6,7 +6,10 @@ import (
 	"io"
 	"net"
 	"sync"
+	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // look is how often a waiting connection sees whether it may still wait.
@@ -73,7 +76,7 @@ func (p *Pool) link(ctx context.Context, d Door, in net.Conn) (*link, error) {
 	for began := time.Now(); ; {
 		list, changed := p.pick(d.Classes)
 		for _, be := range list {
-			l, err := p.connect(ctx, be, in)
+			l, err := p.connect(ctx, be, in, d.Classes)
 			if err == nil {
 				return l, nil
 			}
@@ -105,7 +108,27 @@ func (p *Pool) link(ctx context.Context, d Door, in net.Conn) (*link, error) {
 // link is a client's connection and the one to its server.
 type link struct {
 	in, out net.Conn
+	classes int // of the servers that could have it, as Door has them
 	forget  func()
+}
+
+// heard is how long ago something came from the server. The kernel knows: what
+// is forwarded is not looked at.
+func (l *link) heard() (ago time.Duration, ok bool) {
+	c, ok := l.out.(syscall.Conn)
+	if !ok {
+		return 0, false
+	}
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return 0, false
+	}
+	var info *unix.TCPInfo
+	cerr := raw.Control(func(fd uintptr) { info, err = unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO) })
+	if cerr != nil || err != nil || info.Bytes_received == 0 { // before that, it counts from the connection's beginning
+		return 0, false
+	}
+	return time.Duration(info.Last_data_recv) * time.Millisecond, true
 }
 
 func (l *link) close() {
