@@ -122,18 +122,20 @@ func ForConfig(c *rest.Config) (*Client, error) {
 }
 
 // Pauses between two questions whether the API is ready: short while a node
-// starts, longer when something is amiss.
+// starts, longer when something is amiss. Where a question takes long because
+// the machine is slow, the API server needs the time more than who asks: then
+// the pause is share times as long as the question took.
 const (
 	readyPause = 100 * time.Millisecond
 	slowPause  = time.Second
 	startTime  = 2 * time.Minute
+	share      = 50
 )
 
 // AwaitReady returns when the API server is ready or ctx ends.
 func (c *Client) AwaitReady(ctx context.Context) error {
-	began := time.Now()
-	for c.Ready(ctx) != nil {
-		pause := readyPause
+	for began, asked := time.Now(), time.Now(); c.Ready(ctx) != nil; asked = time.Now() {
+		pause := min(max(readyPause, share*time.Since(asked)), slowPause)
 		if time.Since(began) > startTime {
 			pause = slowPause
 		}

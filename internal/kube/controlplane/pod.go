@@ -86,7 +86,9 @@ func (c component) pod() m {
 		},
 	}
 	if c.startup {
-		container["startupProbe"] = c.probe(live, m{"periodSeconds": 1, "timeoutSeconds": 15, "failureThreshold": 300})
+		// Twenty minutes at least: what starts slowly gains nothing by starting
+		// again, and what can't start ends by itself.
+		container["startupProbe"] = c.probe(live, m{"periodSeconds": 1, "timeoutSeconds": 15, "failureThreshold": 1200})
 	}
 	return m{
 		"apiVersion": "v1",

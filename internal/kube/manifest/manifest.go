@@ -18,6 +18,7 @@ import (
 	"log/slog"
 	"net/url"
 	"strconv"
+	"time"
 
 	"github.com/cosi-project/runtime/pkg/controller"
 	"github.com/cosi-project/runtime/pkg/resource"
@@ -180,7 +181,7 @@ func renderController(log *slog.Logger) controller.Controller {
 			if err != nil || root == nil {
 				return err
 			}
-			all := Render(*c.TypedSpec(), *root.TypedSpec())
+			all := Render(*c.TypedSpec(), *root.TypedSpec(), time.Now()) // again at each resync: the token's time
 			all = append(all, fetched.manifests(ctx, r, log, extra.TypedSpec().ExtraManifests)...)
 			for _, m := range all {
 				err := safe.WriterModify(ctx, r, k8s.NewManifest(m.Name), func(res *k8s.Manifest) error {

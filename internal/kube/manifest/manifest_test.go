@@ -1,6 +1,7 @@
 package manifest
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
@@ -59,17 +60,49 @@ func TestRender(t *testing.T) {
 			c.Proxy, c.CoreDNS = &config.Proxy{Disabled: &yes}, &config.CoreDNS{Disabled: &yes}
 		}, []string{"05-flannel"}},
 	} {
-		got := names(Render(settings(generated(t, c.change), local), secrets.KubernetesRootSecretsSpec{BootstrapTokenID: "abcdef"}))
+		got := names(Render(settings(generated(t, c.change), local), secrets.KubernetesRootSecretsSpec{BootstrapTokenID: "abcdef"}, time.Now()))
 		if diff := cmp.Diff(slices.Concat(always, c.want), got); diff != "" {
 			t.Errorf("%s: %s", c.name, diff)
 		}
 	}
 }
 
+// TestTokenExpires: the bootstrap token is good for a day at least and a day and a
+// half at most, and control plane nodes whose clocks differ a little agree on when.
+func TestTokenExpires(t *testing.T) {
+	expires := func(now time.Time) time.Time {
+		o := bootstrapToken(secrets.KubernetesRootSecretsSpec{BootstrapTokenID: "abcdef", BootstrapTokenSecret: "0123456789abcdef"}, now)
+		text, err := base64.StdEncoding.DecodeString(o["data"].(m)["expiration"].(string))
+		if err != nil {
+			t.Fatal(err)
+		}
+		at, err := time.Parse(time.RFC3339, string(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return at
+	}
+	changes := 0
+	began := time.Date(2026, 3, 1, 11, 59, 0, 0, time.FixedZone("east", 3*3600))
+	for minutes := range 3 * 24 * 60 {
+		now := began.Add(time.Duration(minutes) * time.Minute)
+		at := expires(now)
+		if left := at.Sub(now); left < 24*time.Hour || left > 36*time.Hour {
+			t.Fatalf("at %v it is good for %v", now, left)
+		}
+		if !at.Equal(expires(now.Add(-time.Minute))) {
+			changes++
+		}
+	}
+	if changes != 6 {
+		t.Errorf("it changes %d times in three days, want 6", changes)
+	}
+}
+
 // TestServers: what shares the node's network has the node's own address of the
 // API, which survives the loss of any API server; other pods the endpoint.
 func TestServers(t *testing.T) {
-	for _, m := range Render(settings(generated(t, nil), local), secrets.KubernetesRootSecretsSpec{}) {
+	for _, m := range Render(settings(generated(t, nil), local), secrets.KubernetesRootSecretsSpec{}, time.Now()) {
 		data, err := json.Marshal(m.Objects)
 		if err != nil {
 			t.Fatal(err)
@@ -85,7 +118,7 @@ func TestServers(t *testing.T) {
 // TestLeastPrivilege: what runs in the pod network, or for it, has no more than
 // it needs.
 func TestLeastPrivilege(t *testing.T) {
-	for _, m := range Render(settings(generated(t, nil), local), secrets.KubernetesRootSecretsSpec{}) {
+	for _, m := range Render(settings(generated(t, nil), local), secrets.KubernetesRootSecretsSpec{}, time.Now()) {
 		for _, o := range m.Objects {
 			if o["kind"] != "ClusterRole" {
 				continue

@@ -3,6 +3,7 @@ package manifest
 import (
 	"encoding/base64"
 	"slices"
+	"time"
 
 	"talos/internal/resources/k8s"
 	"talos/internal/resources/secrets"
@@ -20,10 +21,10 @@ type (
 	l = []any
 )
 
-// Render makes the bootstrap manifests.
-func Render(c k8s.BootstrapManifestsConfigSpec, root secrets.KubernetesRootSecretsSpec) []Manifest {
+// Render makes the bootstrap manifests, as they should be at a time.
+func Render(c k8s.BootstrapManifestsConfigSpec, root secrets.KubernetesRootSecretsSpec, now time.Time) []Manifest {
 	out := []Manifest{
-		{"00-bootstrap-token", []m{bootstrapToken(root)}},
+		{"00-bootstrap-token", []m{bootstrapToken(root, now)}},
 		{"01-node-bootstrap", nodeBootstrap()},
 		{"02-kubelet-access", kubeletAccess()},
 	}
@@ -45,14 +46,23 @@ const (
 	system        = "kube-system"
 )
 
+// The bootstrap token expires unless a control plane node goes on wanting it: one
+// that was replaced in the configuration ends by itself. All of them say the same
+// time, which changes rarely.
+const (
+	tokenRenewal = 12 * time.Hour
+	tokenLife    = 36 * time.Hour // from the last renewal
+)
+
 // bootstrapToken lets new nodes ask for a certificate, and do nothing else.
-func bootstrapToken(root secrets.KubernetesRootSecretsSpec) m {
+func bootstrapToken(root secrets.KubernetesRootSecretsSpec, now time.Time) m {
 	data := m{}
 	for k, v := range map[string]string{
 		"token-id":                       root.BootstrapTokenID,
 		"token-secret":                   root.BootstrapTokenSecret,
 		"usage-bootstrap-authentication": "true",
 		"auth-extra-groups":              bootstrappers,
+		"expiration":                     now.UTC().Truncate(tokenRenewal).Add(tokenLife).Format(time.RFC3339),
 	} {
 		data[k] = base64.StdEncoding.EncodeToString([]byte(v))
 	}
