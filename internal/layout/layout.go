@@ -9,23 +9,26 @@ const (
 	MetaDir      = "/system/meta"       // META, persistent: small facts that survive a wipe of STATE
 	PlatformDir  = "/system/platform"   // what the platform hands in, read-only; container mode only
 	EtcDir       = "/system/etc"        // targets of the image's symlinks /etc/{resolv.conf,hosts,hostname,machine-id}
-	LogDir       = "/system/log"        // logs of services, bounded
+	LogDir       = "/system/log"        // logs of services, bounded, where they can't be on disk
+	BootLogDir   = "/var/log/boots"     // logs of services, a folder for each of the last boots
 	SecretsDir   = "/system/secrets"    // keys and certificates of services, one folder per user of them
 	RootBindDir  = "/system/rootfs"     // the image bound without what is mounted over it: root of our daemons
 	OutputDir    = "/system/run/output" // pipes that services in containers print to
 	EphemeralDir = "/var"               // EPHEMERAL, persistent until wiped
+	MediumDir    = "/boot"              // what an installation needs, read-only; only where the machine booted from such a medium
 
 	PodResolvConf = EtcDir + "/pod-resolv.conf" // what pods without the cluster's DNS get
 
 	ConfigFile         = StateDir + "/config.yaml" // what the node boots with
 	ConfigHistoryDir   = StateDir + "/config"      // that and the ones before it
 	PlatformConfigFile = PlatformDir + "/config.yaml"
-	PowerFile          = MetaDir + "/power"         // "reboot" or "poweroff": what the node asked of the supervisor
-	SandboxFile        = "/system/run/sandbox.pid"  // the process id of sandboxd, where workloads are kept apart
-	WipeFile           = MetaDir + "/wipe"          // labels of what a reset has begun to empty
-	IdentityFile       = StateDir + "/identity.key" // what makes the node this node
-	APICertificate     = StateDir + "/apid.pem"     // a worker's certificate with its key
-	MembersFile        = StateDir + "/members.json" // the cluster's nodes, as last seen
+	RootDigestFile     = PlatformDir + "/rootfs.sha256" // of the image that the root is mounted from
+	PowerFile          = MetaDir + "/power"             // "reboot" or "poweroff": what the node asked of the supervisor
+	SandboxFile        = "/system/run/sandbox.pid"      // the process id of sandboxd, where workloads are kept apart
+	WipeFile           = MetaDir + "/wipe"              // labels of what a reset has begun to empty
+	IdentityFile       = StateDir + "/identity.key"     // what makes the node this node
+	APICertificate     = StateDir + "/apid.pem"         // a worker's certificate with its key
+	MembersFile        = StateDir + "/members.json"     // the cluster's nodes, as last seen
 
 	EtcdDataDir     = "/var/lib/etcd"
 	KubernetesDir   = "/etc/kubernetes" // tmpfs bound over the image's empty folder
@@ -34,6 +37,8 @@ const (
 	CNIConfDir      = "/etc/cni/net.d" // writable, on EPHEMERAL
 	CNIBinDir       = "/opt/cni/bin"   // writable, on EPHEMERAL; searched before CNISystemBinDir
 	CNISystemBinDir = "/usr/lib/cni"   // in the image
+
+	BuiltinModules = "/usr/lib/modules/modules.builtin" // in the image: which modules its kernel has built in
 )
 
 // Sockets. Each lies in a folder of its own so that a daemon's mounts show it
@@ -60,6 +65,11 @@ const (
 // asking: who speaks to trustd looks for it, whatever address it was reached by.
 const TrustName = "trustd.control-plane.talos.internal"
 
+// APIName is the same for the APIs of control plane nodes. Other nodes look for
+// it when the node that they call is a control plane's: a certificate that trustd
+// gave to somebody of that name, before the node was known, does not do.
+const APIName = "api.control-plane.talos.internal"
+
 // User ids; the group id is the same number.
 const (
 	APIUID       = 50
@@ -67,6 +77,7 @@ const (
 	TrustUID     = 52
 	NetworkUID   = 53
 	TimeUID      = 54
+	FetchUID     = 55
 	EtcdUID      = 60
 	APIServerUID = 61 // not nobody: a pod that is may not read our secrets
 	ManagerUID   = 62

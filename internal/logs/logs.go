@@ -46,6 +46,22 @@ func New(dir string) *Manager {
 	return &Manager{dir: dir, now: time.Now, logs: map[string]*log{}, added: make(chan struct{})}
 }
 
+// Load makes a manager of a folder that another one has filled and nobody writes
+// to any more.
+func Load(dir string) (*Manager, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	m := New(dir)
+	for _, e := range entries {
+		if id, ok := strings.CutSuffix(e.Name(), ".log"); ok && id != "" {
+			m.open(id)
+		}
+	}
+	return m, nil
+}
+
 // IDs lists the services that have a log, sorted.
 func (m *Manager) IDs() []string {
 	m.mu.Lock()
@@ -83,6 +99,18 @@ func (m *Manager) Reader(ctx context.Context, id string, follow bool, tail int) 
 	return &lineReader{entries: entries}, nil
 }
 
+// Move has the logs go on in another folder, so that the file system of the old
+// one can be taken away. What was written stays there. Readers let go of it as
+// soon as they run again.
+func (m *Manager) Move(dir string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.dir = dir
+	for id, l := range m.logs {
+		l.move(filepath.Join(dir, id+".log"))
+	}
+}
+
 func (m *Manager) open(id string) *log {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -107,16 +135,29 @@ func (m *Manager) known(id string) (*log, error) {
 
 // log is the log of one service.
 type log struct {
-	path    string
 	now     func() time.Time
 	dropped atomic.Uint64
 
 	mu         sync.Mutex // guards the fields below
+	path       string
 	partial    []byte
 	file       *os.File
 	size       int64
-	generation int           // counts rotations
+	generation int           // counts rotations and moves
 	grown      chan struct{} // closed when something was added
+}
+
+func (l *log) move(path string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.file != nil {
+		l.file.Close()
+		l.file = nil
+	}
+	l.path = path
+	l.generation++
+	close(l.grown)
+	l.grown = make(chan struct{})
 }
 
 func (l *log) Write(p []byte) (int, error) {
@@ -188,11 +229,12 @@ func (l *log) readyLocked(n int64) error {
 	return nil
 }
 
-// snapshot says where the log ends now, and what will be closed when it grows.
-func (l *log) snapshot() (generation int, size int64, grown <-chan struct{}) {
+// snapshot says where the log is now, and what will be closed when it grows or
+// goes elsewhere.
+func (l *log) snapshot() (path string, generation int, grown <-chan struct{}) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.generation, l.size, l.grown
+	return l.path, l.generation, l.grown
 }
 
 // Entry is one line of a log.

@@ -56,6 +56,28 @@ func TestReader(t *testing.T) {
 	}
 }
 
+// TestLoad reads what an earlier manager has written.
+func TestLoad(t *testing.T) {
+	dir := t.TempDir()
+	write(t, New(dir).Writer("a"), "one\n")
+	if err := os.WriteFile(filepath.Join(dir, "boot.json"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	m, err := Load(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := fmt.Sprint(m.IDs()); got != "[a]" {
+		t.Errorf("IDs = %s, want [a]", got)
+	}
+	if got := read(t, m, "a", -1); got != "one\n" {
+		t.Errorf("log = %q, want one line", got)
+	}
+	if _, err := Load(filepath.Join(dir, "none")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("Load of a folder that is not there = %v, want ErrNotExist", err)
+	}
+}
+
 func TestEntriesTime(t *testing.T) {
 	m := New(t.TempDir())
 	want := time.Date(2026, 1, 2, 3, 4, 5, 6000, time.UTC)
@@ -158,4 +180,71 @@ func TestDropped(t *testing.T) {
 	if got := m.Dropped("a"); got != 2 {
 		t.Errorf("Dropped = %d, want 2", got)
 	}
+}
+
+// TestMove: after it nobody has a file of the old folder open, neither writers
+// nor those who follow, and nothing is lost.
+func TestMove(t *testing.T) {
+	before, after := t.TempDir(), filepath.Join(t.TempDir(), "not made yet")
+	m := New(before)
+	w := m.Writer("kubelet")
+	fmt.Fprintln(w, "one")
+	entries, err := m.Entries(t.Context(), "kubelet", true, -1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer entries.Close()
+	got := make(chan string)
+	go func() {
+		for {
+			e, err := entries.Next()
+			if err != nil {
+				close(got)
+				return
+			}
+			got <- e.Line
+		}
+	}()
+	fmt.Fprintln(w, "two")
+	for _, want := range []string{"one", "two"} {
+		if line := <-got; line != want {
+			t.Errorf("read %q, want %q", line, want)
+		}
+	}
+	m.Move(after)
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(time.Millisecond) {
+		open := openBelow(t, before)
+		if len(open) == 0 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("still open: %q", open)
+		}
+	}
+	fmt.Fprintln(w, "three")
+	fmt.Fprintln(m.Writer("etcd"), "new")
+	if line := <-got; line != "three" {
+		t.Errorf("read %q, want three", line)
+	}
+	for file, want := range map[string]string{filepath.Join(before, "kubelet.log"): "two\n", filepath.Join(after, "kubelet.log"): "three\n", filepath.Join(after, "etcd.log"): "new\n"} {
+		if text, err := os.ReadFile(file); err != nil || !strings.HasSuffix(string(text), want) {
+			t.Errorf("%s = %q, %v, want it to end in %q", file, text, err, want)
+		}
+	}
+}
+
+// openBelow lists what this process has open below a folder.
+func openBelow(t *testing.T, dir string) []string {
+	t.Helper()
+	list, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out []string
+	for _, e := range list {
+		if to, err := os.Readlink("/proc/self/fd/" + e.Name()); err == nil && strings.HasPrefix(to, dir+"/") {
+			out = append(out, to)
+		}
+	}
+	return out
 }

@@ -92,16 +92,17 @@ func (e *Entries) Next() (Entry, error) {
 		return parse(line), nil
 	}
 	for e.follow && e.ctx.Err() == nil {
-		generation, _, grown := e.log.snapshot()
+		path, generation, grown := e.log.snapshot()
 		if line, ok := e.readLine(); ok {
 			return parse(line), nil
 		}
 		if e.file == nil || generation != e.generation {
-			if file, err := os.Open(e.log.path); err == nil {
+			if file, err := os.Open(path); err == nil {
 				e.generation = generation
 				e.use(file)
 				continue
 			}
+			e.release() // it is not there yet; the one before is read
 		}
 		select {
 		case <-grown:

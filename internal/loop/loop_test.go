@@ -43,3 +43,18 @@ func TestProtect(t *testing.T) {
 		}
 	}
 }
+
+// TestGroup: a panic is the group's error, and ends the others.
+func TestGroup(t *testing.T) {
+	group, ctx := NewGroup(t.Context())
+	ended := false
+	group.Go(func() error {
+		<-ctx.Done()
+		ended = true
+		return nil
+	})
+	group.Go(func() error { panic("hostile bytes") })
+	if err := group.Wait(); err == nil || !strings.Contains(err.Error(), "panic: hostile bytes") || !ended {
+		t.Errorf("Wait = %v, the other ended: %t", err, ended)
+	}
+}

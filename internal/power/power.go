@@ -9,6 +9,7 @@ package power
 import (
 	"os"
 	"path/filepath"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -40,6 +41,35 @@ func Down(a Action) error {
 		command = unix.LINUX_REBOOT_CMD_POWER_OFF
 	}
 	return os.NewSyscallError("reboot", unix.Reboot(command))
+}
+
+// forced is how long the kernel's orderly way down may take, and each way that
+// is tried after it: a driver that does not let go of its device would keep the
+// machine up for ever.
+const forced = 15 * time.Second
+
+// MachineDown is Down for a machine of its own: when reboot(2) hangs, the kernel
+// is told to go down without asking anybody (Documentation/admin-guide/sysrq.rst).
+// File systems were synced before.
+func MachineDown(a Action) error {
+	time.AfterFunc(forced, func() {
+		for _, key := range keys(a) {
+			// The last resort: what it returns helps nobody.
+			_ = os.WriteFile("/proc/sysrq-trigger", []byte(key), 0)
+			time.Sleep(forced)
+		}
+	})
+	return Down(a)
+}
+
+// keys are those of SysRq that end the kernel. Turning off asks the drivers once
+// more and may hang where reboot(2) does; a machine that starts again is better
+// than one that can't be reached and stays on.
+func keys(a Action) []string {
+	if a == PowerOff {
+		return []string{"o", "b"}
+	}
+	return []string{"b"}
 }
 
 // KeepControlAltDelete makes the kernel tell PID 1 of Ctrl-Alt-Del by a SIGINT

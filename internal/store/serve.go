@@ -40,7 +40,7 @@ type view struct {
 // Root is machined itself and may do everything; everybody else, nothing.
 var views = map[uint32]view{
 	layout.APIUID:   {reads: []resource.Type{secrets.ApiCertificateType, network.NodeAddressType, network.HostnameStatusType, cluster.MemberType}},
-	layout.TrustUID: {reads: []resource.Type{secrets.TrustdCertificateType, network.NodeAddressType}},
+	layout.TrustUID: {reads: []resource.Type{secrets.TrustdCertificateType, cluster.MemberType}},
 	layout.NetworkUID: {
 		reads: []resource.Type{
 			network.AddressSpecType, network.HostnameSpecType, network.LinkSpecType, network.OperatorSpecType, network.ResolverSpecType,

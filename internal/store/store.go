@@ -16,11 +16,13 @@ import (
 	"github.com/cosi-project/runtime/pkg/state/impl/namespaced"
 	"github.com/cosi-project/runtime/pkg/state/registry"
 
+	"talos/internal/resources/block"
 	"talos/internal/resources/cluster"
 	"talos/internal/resources/config"
 	"talos/internal/resources/cri"
 	"talos/internal/resources/etcd"
 	"talos/internal/resources/files"
+	"talos/internal/resources/hardware"
 	"talos/internal/resources/k8s"
 	"talos/internal/resources/kubeaccess"
 	"talos/internal/resources/network"
@@ -38,6 +40,7 @@ var namespaces = map[string]string{
 	cri.Namespace:             "the container runtime",
 	etcd.Namespace:            "the etcd member on this node",
 	files.Namespace:           "files that are made from resources",
+	hardware.Namespace:        "what the machine is made of",
 	k8s.Namespace:             "Kubernetes on this node",
 	k8s.ControlPlaneNamespace: "the Kubernetes control plane on this node",
 	network.Namespace:         "links, addresses, routes, names",
@@ -50,7 +53,7 @@ var namespaces = map[string]string{
 func Types() []object.Definition {
 	var all []object.Definition
 	for _, family := range [][]object.Definition{
-		cluster.Types(), config.Types(), cri.Types(), etcd.Types(), files.Types(), k8s.Types(), kubeaccess.Types(),
+		block.Types(), cluster.Types(), config.Types(), cri.Types(), etcd.Types(), files.Types(), hardware.Types(), k8s.Types(), kubeaccess.Types(),
 		network.Types(), runtime.Types(), secrets.Types(), timesync.Types(), v1alpha1.Types(),
 	} {
 		all = append(all, family...)

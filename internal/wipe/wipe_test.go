@@ -148,6 +148,104 @@ func TestMounts(t *testing.T) {
 	}
 }
 
+// TestDeep: a tree that is deeper than there may be descriptors, and whose paths
+// are longer than the kernel takes, goes, with what is beside its branches.
+func TestDeep(t *testing.T) {
+	const depth, descriptors = 10_000, 32
+	if info, err := os.Stat("/dev/shm"); err == nil && info.IsDir() {
+		t.Setenv("TMPDIR", "/dev/shm") // on a disk the note's fsync waits for ten thousand folders
+	}
+	w, root := node(t)
+	at, err := unix.Open(filepath.Join(root, "var"), unix.O_RDONLY|unix.O_DIRECTORY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range depth {
+		below, err := unix.Openat(at, "deeper", unix.O_RDONLY|unix.O_DIRECTORY, 0)
+		if errors.Is(err, unix.ENOENT) {
+			if err = unix.Mkdirat(at, "deeper", 0o700); err == nil {
+				below, err = unix.Openat(at, "deeper", unix.O_RDONLY|unix.O_DIRECTORY, 0)
+			}
+		}
+		if err == nil && i%1000 == 0 {
+			err = unix.Symlinkat(filepath.Join(root, "elsewhere"), at, "zz-link")
+		}
+		if err != nil {
+			t.Fatalf("folder %d: %v", i, err)
+		}
+		unix.Close(at)
+		at = below
+	}
+	unix.Close(at)
+
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	few := limit
+	few.Cur = descriptors
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &few); err != nil {
+		t.Fatal(err)
+	}
+	err = errors.Join(w.Plan([]string{Ephemeral}), w.Run(t.Context()))
+	if e := unix.Setrlimit(unix.RLIMIT_NOFILE, &limit); e != nil {
+		t.Fatal(e)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"elsewhere/kept", "meta/other", "meta/power", "state/config.yaml", "var/"}, files(t, root)); diff != "" {
+		t.Errorf("left (-want +got):\n%s", diff)
+	}
+}
+
+// TestMovedMeanwhile: a folder that somebody moves while it is emptied does not
+// lead out: nothing beside its new place is touched.
+func TestMovedMeanwhile(t *testing.T) {
+	_, root := node(t)
+	inner := filepath.Join(root, "var/lib")
+	w := &walk{root: filepath.Join(root, "var"), at: -1}
+	for _, name := range []string{"", "lib"} {
+		fd, err := unix.Open(filepath.Join(w.root, name), unix.O_RDONLY|unix.O_DIRECTORY, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := w.enter(name, fd); err != nil {
+			t.Fatal(err)
+		}
+	}
+	defer func() { unix.Close(w.at) }()
+	if err := os.Rename(inner, filepath.Join(root, "elsewhere/lib")); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.leave(); err == nil || !strings.Contains(err.Error(), "leave "+inner+": it was moved") {
+		t.Errorf("leave = %v, want that it was moved", err)
+	}
+	if _, err := os.Stat(filepath.Join(root, "elsewhere/kept")); err != nil {
+		t.Errorf("what is beside it now: %v", err)
+	}
+}
+
+// TestErrors: of many errors some are told, with paths that can be read.
+func TestErrors(t *testing.T) {
+	w := &walk{root: "/var", above: []level{{}}}
+	for range 100 {
+		w.above = append(w.above, level{name: strings.Repeat("x", 200)})
+	}
+	for range maxErrors + 7 {
+		w.fail("remove", "name", unix.EPERM)
+	}
+	text := w.ended(context.Canceled).Error()
+	for _, words := range []string{"remove /var/xxx", "xxx/name: operation not permitted", "and 7 more", "context canceled"} {
+		if !strings.Contains(text, words) {
+			t.Errorf("errors lack %q", words)
+		}
+	}
+	if len(text) > (maxErrors+1)*(maxPath+100) {
+		t.Errorf("errors have %d bytes", len(text))
+	}
+}
+
 func TestParse(t *testing.T) {
 	got, err := Parse([]string{State, Ephemeral, State})
 	if diff := cmp.Diff([]string{Ephemeral, State}, got); diff != "" || err != nil {

@@ -221,7 +221,7 @@ func encode(r record, tags map[string]string) []byte {
 	fields["msg"] = r.Line
 	fields["talos-service"] = r.service
 	fields["talos-time"] = r.Time.UTC().Format(time.RFC3339Nano)
-	fields["talos-level"] = level(r.Line)
+	fields["talos-level"] = logs.Level(r.Line)
 	line, err := json.Marshal(fields)
 	if err != nil { // strings always marshal
 		return nil

@@ -14,21 +14,6 @@ import (
 	"talos/internal/logs"
 )
 
-func TestLevel(t *testing.T) {
-	for line, want := range map[string]string{
-		`time=x level=WARN msg="a"`:        "warn",
-		`{"level":"error","msg":"x"}`:      "error",
-		`level=warning`:                    "warn",
-		`E1121 01:02:03.000000 1 x.go] no`: "error",
-		`plain`:                            "info",
-		`a levelling thing`:                "info",
-	} {
-		if got := level(line); got != want {
-			t.Errorf("level(%q) = %q, want %q", line, got, want)
-		}
-	}
-}
-
 // TestServe sends what was logged before and after it began.
 func TestServe(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")

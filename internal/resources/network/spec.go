@@ -92,8 +92,13 @@ type LinkSpecSpec struct {
 	Type         LinkType     `yaml:"type" protobuf:"6"`
 	HardwareAddr HardwareAddr `yaml:"hardwareAddr" protobuf:"15"`
 	ParentName   string       `yaml:"parentName" protobuf:"7"`
+	BondSlave    BondSlave    `yaml:",inline" protobuf:"8"`
 	Layer        ConfigLayer  `yaml:"layer" protobuf:"14"`
 	Multicast    *bool        `yaml:"multicast" protobuf:"16"`
+
+	// A Logical link is made by networkd: a VLAN on ParentName, or a bond.
+	VLAN       VLANSpec       `yaml:"vlan,omitempty" protobuf:"10"`
+	BondMaster BondMasterSpec `yaml:"bondMaster,omitempty" protobuf:"11"`
 }
 
 // DeepCopy returns a copy that shares nothing with s.

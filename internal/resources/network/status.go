@@ -151,6 +151,8 @@ type LinkStatusSpec struct {
 	Vendor           string           `yaml:"vendor" protobuf:"21"`
 	LinkState        bool             `yaml:"linkState" protobuf:"22"`
 	SpeedMbit        int              `yaml:"speedMbit" protobuf:"23"`
+	VLAN             VLANSpec         `yaml:"vlan,omitempty" protobuf:"26"`
+	BondMaster       BondMasterSpec   `yaml:"bondMaster,omitempty" protobuf:"28"`
 }
 
 // DeepCopy returns a copy that shares nothing with s.

@@ -23,7 +23,10 @@ type CertificateStatusSpec struct {
 	NotBefore   string   `yaml:"notBefore" protobuf:"4"`
 	NotAfter    string   `yaml:"notAfter" protobuf:"5"`
 	Names       []string `yaml:"names" protobuf:"6"`       // host names and addresses that it is valid for
-	Fingerprint string   `yaml:"fingerprint" protobuf:"7"` // SHA-256 of the certificate
+	Fingerprint string   `yaml:"fingerprint" protobuf:"7"` // SHA-256 of the certificate, hexadecimal
+	// KeyFingerprint is the SHA-256 of the public key, base64: what clients compare a machine in
+	// maintenance mode with.
+	KeyFingerprint string `yaml:"keyFingerprint" protobuf:"8"`
 }
 
 // DeepCopy returns a copy that shares nothing with s.

@@ -17,15 +17,22 @@ const Namespace = resource.Namespace("runtime")
 func Types() []object.Definition {
 	return []object.Definition{
 		object.Define(NewBootID("")),
+		object.Define(NewBootRecord("")),
 		object.Define(NewCertificateStatus("")),
 		object.Define(NewDiagnostic("")),
 		object.Define(NewEnvironment("")),
 		object.Define(NewKernelCmdline("")),
+		object.Define(NewKernelModuleSpec("")),
+		object.Define(NewKernelModuleStatus("")),
 		object.Define(NewMachineStatus("")),
+		object.Define(NewMaintenanceServiceRequest("")),
 		object.Define(NewMetaKey("")),
 		object.Define(NewMountStatus("")),
 		object.Define(NewPlatformMetadata("")),
+		object.Define(NewSecurityState("")),
 		object.Define(NewVersion("")),
+		object.Define(NewWatchdogTimerConfig("")),
+		object.Define(NewWatchdogTimerStatus("")),
 		object.Define(NewKernelParamSpec("")),
 		object.Define(NewKernelParamStatus("")),
 	}
@@ -69,6 +76,10 @@ const DiagnosticType = resource.Type("Diagnostics.runtime.talos.dev")
 // Diagnostic is something a person should know about, under a short name, for as
 // long as it is so.
 type Diagnostic = typed.Resource[DiagnosticSpec, diagnosticDefinition]
+
+// DisksID names the diagnostic of a machine of whose disks one can't be read: it
+// is not known whether it has a configuration, and it takes none.
+const DisksID = "disks"
 
 // DiagnosticSpec says what is wrong in a line, with details below.
 type DiagnosticSpec struct {

@@ -1,5 +1,6 @@
 // Package v1alpha1 holds the resources that are as old as the first interface
-// of this system: services. The supervisor (package service) writes them.
+// of this system: services, which the supervisor (package service) writes, and
+// how the machine gets its configuration, which package acquire writes.
 package v1alpha1
 
 import (
@@ -16,8 +17,50 @@ const Namespace = resource.Namespace("runtime")
 // Types lists every type of this family.
 func Types() []object.Definition {
 	return []object.Definition{
+		object.Define(NewAcquireConfigStatus()),
 		object.Define(NewService("")),
 	}
+}
+
+// AcquireConfigStatusType is the resource type of AcquireConfigStatus.
+const AcquireConfigStatusType = resource.Type("AcquireConfigStatuses.v1alpha1.talos.dev")
+
+// AcquireConfigStatusID is the id of the one AcquireConfigStatus.
+const AcquireConfigStatusID = resource.ID("acquire")
+
+// AcquireConfigStatus is how far the machine is on its way to a configuration.
+type AcquireConfigStatus = typed.Resource[AcquireConfigStatusSpec, acquireConfigStatusDefinition]
+
+// AcquireConfigStatusSpec says in Message, on a line, what the machine has or
+// what it waits for.
+type AcquireConfigStatusSpec struct {
+	// Stage is one of reading, asking, waiting, maintenance, configured.
+	Stage    string   `yaml:"stage" protobuf:"1000"`
+	Platform string   `yaml:"platform" protobuf:"1001"`
+	Message  string   `yaml:"message" protobuf:"1002"`
+	Tries    int      `yaml:"tries,omitempty" protobuf:"1003"`    // how often the platform was asked
+	Problems []string `yaml:"problems,omitempty" protobuf:"1004"` // of the document that was got last
+}
+
+// DeepCopy returns a copy that shares nothing with s.
+func (s AcquireConfigStatusSpec) DeepCopy() AcquireConfigStatusSpec { return object.Clone(s) }
+
+type acquireConfigStatusDefinition struct{}
+
+func (acquireConfigStatusDefinition) ResourceDefinition() meta.ResourceDefinitionSpec {
+	return meta.ResourceDefinitionSpec{
+		Type:             AcquireConfigStatusType,
+		DefaultNamespace: Namespace,
+		PrintColumns: []meta.PrintColumn{
+			{Name: "Stage", JSONPath: `{.stage}`},
+			{Name: "Message", JSONPath: `{.message}`},
+		},
+	}
+}
+
+// NewAcquireConfigStatus returns an empty AcquireConfigStatus.
+func NewAcquireConfigStatus() *AcquireConfigStatus {
+	return typed.NewResource[AcquireConfigStatusSpec, acquireConfigStatusDefinition](resource.NewMetadata(Namespace, AcquireConfigStatusType, AcquireConfigStatusID, resource.VersionUndefined), AcquireConfigStatusSpec{})
 }
 
 // ServiceType is the resource type of Service.

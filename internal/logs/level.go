@@ -1,4 +1,4 @@
-package send
+package logs
 
 import (
 	"regexp"
@@ -12,8 +12,8 @@ var (
 	klog  = regexp.MustCompile(`^([IWEF])\d{4} \d\d:\d\d:\d\d`)
 )
 
-// level is the severity of a line: debug, info, warn or error.
-func level(line string) string {
+// Level is the severity of a line, by what it says itself: debug, info, warn or error.
+func Level(line string) string {
 	if m := keyed.FindStringSubmatch(line); m != nil {
 		switch name := strings.ToLower(m[1]); name {
 		case "warning":
