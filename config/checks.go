@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"talos/internal/disk/match"
 )
 
 // A check looks at one value and says what was wanted instead, or nothing.
@@ -60,12 +62,41 @@ var checks = map[string]check{
 	"machine.network.interfaces[].vlans[].routes[].network":                   form(network),
 	"machine.network.interfaces[].vlans[].routes[].gateway":                   form(address),
 	"machine.network.interfaces[].vlans[].routes[].source":                    form(address),
+	"machine.network.interfaces[].vlans[].routes[].metric":                    between(0, 1<<32-1),
+	"machine.network.interfaces[].vlans[].routes[].mtu":                       between(0, 65535),
+	"machine.network.interfaces[].vlans[].dhcpOptions.routeMetric":            between(0, 1<<32-1),
 	"machine.network.interfaces[].vlans[].vip.ip":                             form(address),
 	"machine.network.interfaces[].bond.mode":                                  oneOf("balance-rr", "active-backup", "balance-xor", "broadcast", "802.3ad", "balance-tlb", "balance-alb"),
+	"machine.network.interfaces[].bond.interfaces[]":                          form(link),
+	"machine.network.interfaces[].bond.xmitHashPolicy":                        oneOf("layer2", "layer2+3", "layer3+4", "encap2+3", "encap3+4"),
+	"machine.network.interfaces[].bond.lacpRate":                              oneOf("slow", "fast"),
+	"machine.network.interfaces[].bond.arpIPTarget[]":                         form(address),
+	"machine.network.interfaces[].bond.arpValidate":                           oneOf("none", "active", "backup", "all", "filter", "filter_active", "filter_backup"),
+	"machine.network.interfaces[].bond.arpAllTargets":                         oneOf("any", "all"),
+	"machine.network.interfaces[].bond.primary":                               form(link),
+	"machine.network.interfaces[].bond.primaryReselect":                       oneOf("always", "better", "failure"),
+	"machine.network.interfaces[].bond.failOverMac":                           oneOf("none", "active", "follow"),
+	"machine.network.interfaces[].bond.adSelect":                              oneOf("stable", "bandwidth", "count"),
+	"machine.network.interfaces[].bond.miimon":                                between(0, 1<<31-1),
+	"machine.network.interfaces[].bond.updelay":                               between(0, 1<<31-1),
+	"machine.network.interfaces[].bond.downdelay":                             between(0, 1<<31-1),
+	"machine.network.interfaces[].bond.arpInterval":                           between(0, 1<<31-1),
+	"machine.network.interfaces[].bond.resendIgmp":                            between(0, 255),
+	"machine.network.interfaces[].bond.minLinks":                              between(0, 1<<31-1),
+	"machine.network.interfaces[].bond.lpInterval":                            between(0, 1<<31-1),
+	"machine.network.interfaces[].bond.packetsPerSlave":                       between(0, 65535),
+	"machine.network.interfaces[].bond.numPeerNotif":                          between(0, 255),
+	"machine.network.interfaces[].bond.tlbDynamicLb":                          between(0, 1),
+	"machine.network.interfaces[].bond.allSlavesActive":                       between(0, 1),
+	"machine.network.interfaces[].bond.adActorSysPrio":                        between(0, 65535),
+	"machine.network.interfaces[].bond.adUserPortKey":                         between(0, 1023),
 	"machine.install.diskSelector.type":                                       oneOf("ssd", "hdd", "nvme", "sd"),
+	"machine.install.diskSelector.match":                                      form(expression),
 	"machine.files[].path":                                                    form(writable),
 	"machine.files[].op":                                                      oneOf("create", "append", "overwrite"),
 	"machine.time.servers[]":                                                  form(hostOrIP),
+	"machine.watchdog.device":                                                 form(absolute),
+	"machine.watchdog.timeout":                                                form(watchful),
 	"machine.time.bootTimeout":                                                form(notNegative),
 	"machine.logging.destinations[].endpoint":                                 urlOf("tcp", "udp"),
 	"machine.logging.destinations[].format":                                   oneOf("json_lines"),
@@ -137,6 +168,15 @@ func (c choice) want(v string) string {
 		return c[0]
 	}
 	return "one of " + strings.Join(c, ", ")
+}
+
+// expression is one over disks. What is wrong with it is said whole: it can't be
+// tried out on the machine.
+func expression(v string) string {
+	if _, err := match.Compile(v); err != nil {
+		return "an expression over disk that is true or false: " + err.Error()
+	}
+	return ""
 }
 
 func between(low, high int64) span { return span{low, high} }
@@ -300,6 +340,14 @@ func notNegative(v string) string {
 func positive(v string) string {
 	if d, err := time.ParseDuration(v); err != nil || d <= 0 {
 		return "a duration of more than 0"
+	}
+	return ""
+}
+
+// watchful is what hardware can be set to, and leaves time to be fed in.
+func watchful(v string) string {
+	if d, err := time.ParseDuration(v); err != nil || d < 10*time.Second || d > 10*time.Minute {
+		return "a duration from 10s to 10m"
 	}
 	return ""
 }

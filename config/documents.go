@@ -19,6 +19,10 @@ func (d *decoder) parse(data []byte) (manifest *yaml.Node, documents []*yaml.Nod
 		d.problem(nil, key{}, fmt.Sprintf("%d bytes", len(data)), fmt.Sprintf("at most %d", MaxSize))
 		return nil, nil
 	}
+	if bulky(data, maxBulk) {
+		d.problem(nil, key{}, "more keys and items than any configuration has", "fewer keys and items; long texts as block scalars (|), and then each other key and item in a line of its own")
+		return nil, nil
+	}
 	dec := yaml.NewDecoder(bytes.NewReader(data))
 	for {
 		var doc yaml.Node

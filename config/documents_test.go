@@ -250,7 +250,7 @@ machine:
   network: {}
   kubelet: {image: registry.talos.dev/kubelet:v1.37.1, defaultRuntimeSeccompProfileEnabled: true}
   nodeLabels: {rack: "7"}
-  install: {image: registry.talos.dev/installer:v1}
+  install: {image: registry.talos.dev/installer:v1, diskSelector: {match: system_disk}}
   securityProfile: {workloadIsolation: true}
   features: {stableHostname: true, kubePrism: {enabled: true, port: 7445}, hostDNS: {enabled: true, forwardKubeDNSToHost: true}}
   controlPlane: {controllerManager: {disabled: false}, scheduler: {disabled: false}}
@@ -335,7 +335,7 @@ func TestDocumentsSayTheSameAsOneManifest(t *testing.T) {
 	for _, w := range warnings {
 		keys = append(keys, w.Key)
 	}
-	wantKeys := []string{"VolumeConfig[EPHEMERAL].provisioning", "FilesystemTrimConfig.interval", "UnattendedInstall.provisioning.diskSelector.match", "UnattendedInstall.installer.image"}
+	wantKeys := []string{"VolumeConfig[EPHEMERAL].provisioning", "FilesystemTrimConfig.interval", "UnattendedInstall.installer.image", "UnattendedInstall.provisioning.diskSelector.match"}
 	if !slices.Equal(keys, wantKeys) {
 		t.Errorf("warnings %v, want %v", keys, wantKeys)
 	}
@@ -343,10 +343,10 @@ func TestDocumentsSayTheSameAsOneManifest(t *testing.T) {
 	if err != nil || back.Secrets.SecretboxEncryptionSecret != s.Secrets.SecretboxEncryptionSecret {
 		t.Errorf("SecretsFromConfig = %v, %v; want the secret of the encryption's configuration", back, err)
 	}
-	shown := document(t, Redact(c))
+	shown := document(t, hidden(c))
 	for _, secret := range []string{s.Secrets.SecretboxEncryptionSecret, s.Cluster.Secret, s.TrustdInfo.Token} {
 		if strings.Contains(shown, secret) {
-			t.Errorf("Redact shows a secret of a document:\n%s", shown)
+			t.Errorf("redactWith shows a secret of a document:\n%s", shown)
 		}
 	}
 }
@@ -366,6 +366,7 @@ func TestDocumentsByKind(t *testing.T) {
 		"{kind: EnvironmentConfig, variables: {A: b}}":                                                                                                         "machine: {env: {A: b}}",
 		"{kind: SysctlConfig, params: {vm.swappiness: \"1\"}}":                                                                                                 "machine: {sysctls: {vm.swappiness: \"1\"}}",
 		"{kind: SysfsConfig, params: {a: b}}":                                                                                                                  "machine: {sysfs: {a: b}}",
+		"{kind: WatchdogTimerConfig, device: /dev/watchdog0, timeout: 2m}":                                                                                     "machine: {watchdog: {device: /dev/watchdog0, timeout: 2m}}",
 		"{kind: UdevRulesConfig, rules: [a]}":                                                                                                                  "machine: {udev: {rules: [a]}}",
 		"{kind: ImageCacheConfig, local: {enabled: true}}":                                                                                                     "machine: {features: {imageCache: {localEnabled: true}}}",
 		"{kind: CRIBaseRuntimeSpecConfig, overrides: {a: {b: 1}}}":                                                                                             "machine: {baseRuntimeSpecOverrides: {a: {b: 1}}}",
@@ -433,7 +434,7 @@ func TestDocumentProblems(t *testing.T) {
 		{"kind: TimeSyncConfig\nntp: {useNTS: true}", `TimeSyncConfig.ntp.useNTS: got a key that is refused`},
 		{"kind: KubeAPIServerConfig\nextraArgs: {a: [b, c]}", `KubeAPIServerConfig.extraArgs.a: got a list, want one text`},
 		{"kind: KubernetesThing", `KubernetesThing on line 19 (an unknown kind)`},
-		{"kind: KernelModuleConfig\nname: br_netfilter", `KernelModuleConfig[br_netfilter].name: got a key that is refused`},
+		{"kind: KernelModuleConfig\nname: br_netfilter\nparameters: [a=b]", `KernelModuleConfig[br_netfilter].parameters: got a key that is refused`},
 		{"kind: KubeSpanConfig\nenabled: true", `KubeSpanConfig.enabled: got a key that is refused, want it left out: traffic between nodes is not encrypted`},
 		{"kind: VolumeConfig\nname: STATE\nencryption: {provider: luks2}", `VolumeConfig[STATE].encryption: got a key that is refused`},
 		{"kind: HostnameConfig\nhostname: a\n---\napiVersion: v1alpha1\nkind: HostnameConfig\nhostname: b", `HostnameConfig: got the document again, first given on line 19, want it once`},

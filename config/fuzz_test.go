@@ -105,7 +105,7 @@ func checkLoad(t *testing.T, doc string) {
 	if got := Diff(c, again); got != "" {
 		t.Fatalf("what was written and read again differs:\n%s", got)
 	}
-	if _, err := Redact(c).Bytes(); err != nil {
+	if _, err := hidden(c).Bytes(); err != nil {
 		t.Fatalf("redacted, it cannot be written: %v", err)
 	}
 }

@@ -14,15 +14,11 @@ type Disposition int
 // The dispositions. A key that promises security is applied or refused, never
 // accepted with a warning.
 const (
-	Applied Disposition = iota // the node does what it says
-	Warned                     // the document is accepted, the key does nothing, a warning says so
-	Refused                    // the document is not accepted
+	Applied    Disposition = iota // the node does what it says
+	Warned                        // the document is accepted, the key does nothing, a warning says so
+	Refused                       // the document is not accepted
+	OnMachines                    // applied on machines; in a container as Warned
 )
-
-// String names the disposition.
-func (d Disposition) String() string {
-	return [...]string{"applied", "accepted with a warning", "refused"}[d]
-}
 
 // Effect is when a changed key takes effect.
 type Effect int
@@ -51,8 +47,8 @@ type group struct {
 }
 
 const (
-	noDisks    = "this node has no disks of its own; it takes effect on machines with disks only"
-	noRealLink = "networkd sets addresses, routes and DHCP on existing links only"
+	noDisks    = "a node in a container has no disks of its own"
+	noRealLink = "networkd makes VLANs and bonds only"
 )
 
 // table is the lot of every key. A test holds it against the types.
@@ -77,29 +73,36 @@ var table = []group{
 	{Applied, Live, "", "machine.network.interfaces[].deviceSelector", `busPath hardwareAddr permanentAddr pciID driver physical`},
 	{Warned, Live, "networkd speaks DHCPv4 only", "machine.network.interfaces[].dhcpOptions", `ipv6 duidv6`},
 	{Warned, Live, noRealLink, "machine.network.interfaces[]", `dummy bridgePort.master bridge.interfaces bridge.stp.enabled bridge.vlan.vlanFiltering`},
-	{Warned, Live, noRealLink, "machine.network.interfaces[].bond", `interfaces arpIPTarget mode xmitHashPolicy lacpRate adActorSystem arpValidate
+	{Applied, Live, "", "machine.network.interfaces[].bond", `interfaces arpIPTarget mode xmitHashPolicy lacpRate arpValidate
 		arpAllTargets primary primaryReselect failOverMac adSelect miimon updelay downdelay arpInterval resendIgmp minLinks lpInterval packetsPerSlave
-		numPeerNotif tlbDynamicLb allSlavesActive useCarrier adActorSysPrio adUserPortKey peerNotifyDelay`},
-	{Warned, Live, noRealLink, "machine.network.interfaces[].bond.deviceSelectors[]", `busPath hardwareAddr permanentAddr pciID driver physical`},
-	{Warned, Live, noRealLink, "machine.network.interfaces[].vlans[]", `addresses dhcp vlanId mtu vip.ip vip.equinixMetal.apiToken vip.hcloud.apiToken
-		routes[].network routes[].gateway routes[].source routes[].metric routes[].mtu
-		dhcpOptions.routeMetric dhcpOptions.ipv4 dhcpOptions.ipv6 dhcpOptions.duidv6`},
+		numPeerNotif tlbDynamicLb allSlavesActive useCarrier adActorSysPrio adUserPortKey`},
+	{Warned, Live, "the kernel chooses the system of an aggregator, and when peers are told", "machine.network.interfaces[].bond", `adActorSystem peerNotifyDelay`},
+	{Applied, Live, "", "machine.network.interfaces[].bond.deviceSelectors[]", `busPath hardwareAddr permanentAddr pciID driver physical`},
+	{Applied, Live, "", "machine.network.interfaces[].vlans[]", `addresses dhcp vlanId mtu
+		routes[].network routes[].gateway routes[].source routes[].metric routes[].mtu dhcpOptions.routeMetric dhcpOptions.ipv4`},
+	{Warned, Live, "networkd speaks DHCPv4 only", "machine.network.interfaces[].vlans[].dhcpOptions", `ipv6 duidv6`},
+	{Warned, Live, "no node takes over a shared address", "machine.network.interfaces[].vlans[].vip", `ip equinixMetal.apiToken hcloud.apiToken`},
 	{Warned, Live, "no node takes over a shared address", "machine.network.interfaces[].vip", `ip equinixMetal.apiToken hcloud.apiToken`},
 	{Refused, Live, "links are not encrypted with WireGuard, traffic would go in the clear or nowhere", "machine.network.interfaces[].wireguard",
 		`privateKey listenPort firewallMark peers[].publicKey peers[].endpoint peers[].persistentKeepaliveInterval peers[].allowedIPs`},
 	{Refused, Live, "traffic between nodes is not encrypted with WireGuard", "machine.network.kubespan",
 		`enabled advertiseKubernetesNetworks allowDownPeerBypass harvestExtraEndpoints mtu filters.endpoints`},
 
-	{Warned, Live, noDisks, "machine.install", `disk extraKernelArgs image wipe legacyBIOSSupport
+	{OnMachines, Live, noDisks, "machine.install", `disk wipe extraKernelArgs
 		diskSelector.size diskSelector.name diskSelector.model diskSelector.serial diskSelector.modalias diskSelector.uuid diskSelector.wwid
-		diskSelector.type diskSelector.busPath`},
+		diskSelector.type diskSelector.busPath diskSelector.match`},
+	{Warned, Live, "a machine is installed from what it has booted", "machine.install", `image`},
+	{Warned, Live, "machines start by UEFI only", "machine.install", `legacyBIOSSupport`},
+	{OnMachines, Reboot, noDisks, "machine.disks[]", `device partitions[].size partitions[].mountpoint`},
 	{Refused, Live, "disks are not encrypted", "machine.systemDiskEncryption.state", encryptionKeys},
 	{Refused, Live, "disks are not encrypted", "machine.systemDiskEncryption.ephemeral", encryptionKeys},
 
 	{Applied, Live, "", "machine.time", `disabled servers bootTimeout`},
-	{Warned, Live, "kernel parameters are the host's", "machine", `sysctls sysfs`},
-	{Warned, Live, "device nodes are the host's", "machine.udev", `rules`},
-	{Refused, Live, "kernel modules are not loaded, what they enforce would be missing", "machine.kernel.modules[]", `name parameters`},
+	{OnMachines, Live, "kernel parameters are the host's", "machine", `sysctls sysfs`},
+	{OnMachines, Live, "device nodes are the host's", "machine.udev", `rules`},
+	{OnMachines, Live, "watchdogs are the host's", "machine.watchdog", `device timeout`},
+	{OnMachines, Live, "the kernel is the host's", "machine.kernel.modules[]", `name`},
+	{Refused, Live, "all of the kernel is built in, its parts take parameters on the command line only", "machine.kernel.modules[]", `parameters`},
 	{Refused, Live, "seccomp profiles are not installed, pods that ask for one would not start", "machine.seccompProfiles[]", `name value`},
 	{Warned, Live, "pods get containerd's own runtime spec", "machine", `baseRuntimeSpecOverrides`},
 	{Applied, Live, "", "machine.logging.destinations[]", `endpoint format extraTags`},
@@ -173,7 +176,7 @@ func Table() []KeyInfo {
 func NeedReboot(changed []string) []string {
 	var out []string
 	for _, k := range changed {
-		if row := rows()[k]; row.Effect == Reboot && row.Disposition == Applied {
+		if row := rows()[k]; row.Effect == Reboot && (row.Disposition == Applied || row.Disposition == OnMachines) {
 			out = append(out, k)
 		}
 	}
@@ -197,8 +200,10 @@ func (d *decoder) tell(name, value *yaml.Node, k key) {
 		return
 	}
 	switch row.Disposition {
-	case Warned:
-		d.warnings = append(d.warnings, Warning{Position: d.position(name), Key: k.shown(), Text: "has no effect: " + row.Reason})
+	case Warned, OnMachines:
+		d.warnings = append(d.warnings, Warning{
+			Position: d.position(name), Key: k.shown(), Text: "has no effect: " + row.Reason, InContainers: row.Disposition == OnMachines,
+		})
 	case Refused:
 		d.problem(name, k, "a key that is refused", "it left out: "+row.Reason)
 	}

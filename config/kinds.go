@@ -147,22 +147,26 @@ var networkKinds = map[string]kind{
 
 // machineKinds configure the machine itself.
 var machineKinds = map[string]kind{
-	"EnvironmentConfig":  {says: "Environment of the operating system's services.", keys: to("variables", "machine.env")},
-	"SysctlConfig":       {says: "Kernel parameters.", keys: to("params", "machine.sysctls")},
-	"SysfsConfig":        {says: "Files below /sys.", keys: to("params", "machine.sysfs")},
-	"UdevRulesConfig":    {says: "Device nodes.", keys: to("rules", "machine.udev.rules")},
-	"KernelModuleConfig": {says: "A kernel module.", named: "the module's name", keys: slices.Concat(under("machine.kernel.modules[name={name}]", "name parameters"))},
+	"EnvironmentConfig": {says: "Environment of the operating system's services.", keys: to("variables", "machine.env")},
+	"SysctlConfig":      {says: "Kernel parameters.", keys: to("params", "machine.sysctls")},
+	"SysfsConfig":       {says: "Files below /sys.", keys: to("params", "machine.sysfs")},
+	"UdevRulesConfig":   {says: "Device nodes.", keys: to("rules", "machine.udev.rules")},
+	"KernelModuleConfig": {says: "A kernel module.", named: "the module's name", keys: slices.Concat(
+		to("name", "machine.kernel.modules[name={name}]"), // the item has the name already
+		under("machine.kernel.modules[name={name}]", "parameters"))},
 	"UnattendedInstallConfig": {says: "How the operating system is installed on disk.", keys: slices.Concat(
 		to("installer.image", "machine.install.image"), to("provisioning.wipe", "machine.install.wipe"),
-		none(Warned, noDisks, "", "provisioning.diskSelector.match"), none(Warned, noDisks, true, "reboot"))},
+		to("provisioning.diskSelector.match", "machine.install.diskSelector.match"),
+		none(Warned, "a machine starts from its disk as soon as it is installed", true, "reboot"))},
+	"WatchdogTimerConfig":   {says: "The timer that resets a machine that hangs.", keys: under("machine.watchdog", "device timeout")},
 	"SecurityProfileConfig": {says: "Further isolation.", keys: under("machine.securityProfile", "workloadIsolation")},
 	"VolumeConfig": {says: "A volume of the operating system.", named: "the volume's name", keys: slices.Concat(
 		none(Refused, "disks are not encrypted", map[string]any{}, "encryption"),
-		none(Warned, noDisks, map[string]any{}, "provisioning filesystem mount trim scrub"))},
-	"FilesystemTrimConfig":  {says: "Trimming of file systems.", keys: none(Warned, noDisks, Duration(0), "interval")},
-	"FilesystemScrubConfig": {says: "Scrubbing of file systems.", keys: none(Warned, noDisks, Duration(0), "interval")},
+		none(Warned, "the volumes of the operating system have their fixed places", map[string]any{}, "provisioning filesystem mount trim scrub"))},
+	"FilesystemTrimConfig":  {says: "Trimming of file systems.", keys: none(Warned, "file systems are left alone", Duration(0), "interval")},
+	"FilesystemScrubConfig": {says: "Scrubbing of file systems.", keys: none(Warned, "file systems are left alone", Duration(0), "interval")},
 	"ZswapConfig": {says: "Compressed swap.", keys: slices.Concat(
-		none(Warned, "swap is the host's", 0, "maxPoolPercent"), none(Warned, "swap is the host's", true, "shrinkerEnabled"))},
+		none(Warned, "nodes have no swap", 0, "maxPoolPercent"), none(Warned, "nodes have no swap", true, "shrinkerEnabled"))},
 	"RegistryMirrorConfig": {says: "A mirror of a registry.", named: "the registry", keys: slices.Concat(
 		to("endpoints[].url", "machine.registries.mirrors.{name}.endpoints[+]"), under("machine.registries.mirrors.{name}", "skipFallback"),
 		[]docKey{{name: "endpoints[].overridePath", to: "machine.registries.mirrors.{name}.overridePath", as: boolType, how: overridePath}})},
@@ -183,14 +187,14 @@ func otherKinds() map[string]kind {
 		reason string
 		kinds  []string
 	}{
-		{Warned, noRealLink, []string{"BondConfig", "BridgeConfig", "VLANConfig", "DummyLinkConfig", "VethConfig", "EthernetConfig", "LinkAliasConfig"}},
+		{Warned, noRealLink, []string{"BridgeConfig", "DummyLinkConfig", "VethConfig", "EthernetConfig", "LinkAliasConfig"}},
+		{Warned, "bonds and VLANs are made of machine.network.interfaces", []string{"BondConfig", "VLANConfig"}},
 		{Warned, "no node takes over a shared address", []string{"Layer2VIPConfig", "HCloudVIPConfig"}},
 		{Warned, "nothing is probed but the node's own services", []string{"TCPProbeConfig", "HTTPProbeConfig"}},
 		{Warned, "nodes do not announce further endpoints", []string{"KubeSpanEndpointsConfig"}},
 		{Warned, "events are read over the API", []string{"EventSinkConfig"}},
 		{Warned, "the kernel's log is the host's", []string{"KmsgLogConfig"}},
 		{Warned, "the kernel decides what it ends when memory is short", []string{"OOMConfig"}},
-		{Warned, "watchdogs are the host's", []string{"WatchdogTimerConfig"}},
 		{Warned, "drivers are the host's", []string{"PCIDriverRebindConfig"}},
 		{Refused, "links are not encrypted with WireGuard, traffic would go in the clear or nowhere", []string{"WireguardConfig"}},
 		{Refused, noFirewall, []string{"NetworkRuleConfig"}},
@@ -209,7 +213,7 @@ func otherKinds() map[string]kind {
 			out[name] = kind{lot: g.lot, reason: g.reason, named: "a name"}
 		}
 	}
-	for _, name := range []string{"KubeSpanEndpointsConfig", "EventSinkConfig", "OOMConfig", "WatchdogTimerConfig", "ImageVerificationConfig", "SideroLinkConfig"} {
+	for _, name := range []string{"KubeSpanEndpointsConfig", "EventSinkConfig", "OOMConfig", "ImageVerificationConfig", "SideroLinkConfig"} {
 		k := out[name]
 		k.named = ""
 		out[name] = k

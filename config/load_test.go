@@ -297,3 +297,29 @@ func TestDefaults(t *testing.T) {
 		t.Errorf("defaults (-want +got):\n%s", diff)
 	}
 }
+
+// TestOnMachine: what only a container can't do is no warning on a machine.
+func TestOnMachine(t *testing.T) {
+	doc := document(t, generated(t).Worker) + `---
+apiVersion: v1alpha1
+kind: KernelModuleConfig
+name: br_netfilter
+---
+apiVersion: v1alpha1
+kind: SysctlConfig
+params: {net.core.somaxconn: "1024"}
+`
+	cfg, warnings, err := Load("x.yaml", []byte(doc))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := cfg.Machine.Kernel.Modules; len(got) != 1 || got[0].Name != "br_netfilter" {
+		t.Errorf("modules = %+v, want br_netfilter", got)
+	}
+	if got := len(warnings); got != 2 {
+		t.Errorf("in a container %d warnings, want 2: %v", got, warnings)
+	}
+	if got := OnMachine(warnings); len(got) != 0 {
+		t.Errorf("on a machine: %v, want none", got)
+	}
+}

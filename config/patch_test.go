@@ -155,22 +155,25 @@ func TestDiffShowsNoSecret(t *testing.T) {
 	}
 }
 
+// hidden has every secret replaced.
+func hidden(c *Config) *Config { return redactWith(c, func(string) string { return Redacted }) }
+
 func TestRedactLeavesTheOriginal(t *testing.T) {
 	c := generated(t).ControlPlane
 	c.Machine.Registries = &Registries{Config: map[string]Registry{"r.example.org": {Auth: &RegistryAuth{Username: "u", Password: "hunter2"}}}}
 	c.Cluster.ExtraManifestHeaders = map[string]string{"Authorization": "hunter3"}
 	before := document(t, c)
-	shown := document(t, Redact(c))
+	shown := document(t, hidden(c))
 	for _, s := range []string{"hunter", c.Machine.Token, c.Cluster.Token, c.Cluster.Secret} {
 		if strings.Contains(shown, s) {
-			t.Errorf("Redact shows %q:\n%s", s, shown)
+			t.Errorf("redactWith shows %q:\n%s", s, shown)
 		}
 	}
 	if !strings.Contains(shown, "username: u") || !strings.Contains(shown, "BEGIN") && !strings.Contains(shown, "LS0t") {
-		t.Errorf("Redact hides what is no secret:\n%s", shown)
+		t.Errorf("redactWith hides what is no secret:\n%s", shown)
 	}
 	if diff := cmp.Diff(before, document(t, c)); diff != "" {
-		t.Errorf("Redact changed its argument:\n%s", diff)
+		t.Errorf("redactWith changed its argument:\n%s", diff)
 	}
 }
 

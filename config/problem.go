@@ -73,6 +73,13 @@ type Warning struct {
 	Position
 	Key  string
 	Text string
+	// InContainers says that it holds for a node in a container only.
+	InContainers bool
+}
+
+// OnMachine are the warnings that a machine has reason to give.
+func OnMachine(warnings []Warning) []Warning {
+	return slices.DeleteFunc(slices.Clone(warnings), func(w Warning) bool { return w.InContainers })
 }
 
 // String gives it on one line.

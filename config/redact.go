@@ -13,12 +13,8 @@ import (
 // Redacted stands for a secret.
 const Redacted = "[redacted]"
 
-// Redact is a copy that can be shown: every secret is replaced.
-func Redact(c *Config) *Config {
-	return redactWith(c, func(string) string { return Redacted })
-}
-
-// redactWith replaces every secret that is set by what name makes of it.
+// redactWith is a copy in which every secret that is set is replaced by what name
+// makes of it.
 func redactWith(c *Config, name func(secret string) string) *Config {
 	out := object.Clone(*c)
 	redact(reflect.ValueOf(&out).Elem(), "", name)

@@ -109,6 +109,8 @@ func described(s node, said string, lot KeyInfo) {
 	switch lot.Disposition {
 	case Warned:
 		said = strings.TrimSpace(said + " (no effect: " + lot.Reason + ")")
+	case OnMachines:
+		said = strings.TrimSpace(said + " (on machines only: " + lot.Reason + ")")
 	case Refused:
 		said = strings.TrimSpace(said + " (refused: " + lot.Reason + ")")
 	}

@@ -23,7 +23,8 @@ type Machine struct {
 	Kubelet                  *Kubelet                `yaml:"kubelet,omitempty"`
 	Pods                     []map[string]any        `yaml:"pods,omitempty"` // static pods, as Kubernetes manifests of kind Pod
 	Network                  *Network                `yaml:"network,omitempty"`
-	Install                  *Install                `yaml:"install,omitempty"`
+	Install                  *Install                `yaml:"install,omitempty"` // the disk that the machine is installed to; without one it runs from memory
+	Disks                    []ExtraDisk             `yaml:"disks,omitempty"`
 	Files                    []MachineFile           `yaml:"files,omitempty"` // written in order at boot
 	Env                      map[string]string       `yaml:"env,omitempty"`   // environment of the operating system's services, such as proxies
 	Time                     *Time                   `yaml:"time,omitempty"`
@@ -34,6 +35,7 @@ type Machine struct {
 	Features                 *Features               `yaml:"features,omitempty"`
 	SecurityProfile          *SecurityProfile        `yaml:"securityProfile,omitempty"`
 	Udev                     *Udev                   `yaml:"udev,omitempty"`
+	Watchdog                 *Watchdog               `yaml:"watchdog,omitempty"`
 	Logging                  *Logging                `yaml:"logging,omitempty"`
 	Kernel                   *Kernel                 `yaml:"kernel,omitempty"`
 	SeccompProfiles          []MachineSeccompProfile `yaml:"seccompProfiles,omitempty"`
@@ -91,6 +93,13 @@ type ExtraMount struct {
 	GidMappings []LinuxIDMapping `yaml:"gidMappings,omitempty"`
 }
 
+// Watchdog is the hardware timer that resets a machine that hangs. A machine that
+// has one uses it in any case.
+type Watchdog struct {
+	Device  string   `yaml:"device,omitempty"`  // default /dev/watchdog0, the only one that is used
+	Timeout Duration `yaml:"timeout,omitempty"` // 10s to 10m; how long a machine may make no progress until it is reset; default 1m
+}
+
 // SecurityProfile is further isolation.
 type SecurityProfile struct {
 	WorkloadIsolation bool `yaml:"workloadIsolation,omitempty"` // Kubernetes's containerd, kubelet, etcd and all pods in PID and mount namespaces of their own, apart from machined
@@ -131,6 +140,20 @@ type Install struct {
 	LegacyBIOSSupport *bool                `yaml:"legacyBIOSSupport,omitempty"`
 }
 
+// ExtraDisk is a disk beside the system's, with partitions for the user's data.
+// Only an empty one is partitioned.
+type ExtraDisk struct {
+	Device     string          `yaml:"device,omitempty"`
+	Partitions []DiskPartition `yaml:"partitions,omitempty"`
+}
+
+// DiskPartition is a partition with an XFS file system in it. The last one may
+// leave out its size, and takes what is left.
+type DiskPartition struct {
+	Size       string `yaml:"size,omitempty"`
+	Mountpoint string `yaml:"mountpoint,omitempty"`
+}
+
 // InstallDiskSelector chooses the disk by its properties; all that are given must match.
 type InstallDiskSelector struct {
 	Size     string `yaml:"size,omitempty"`
@@ -142,6 +165,8 @@ type InstallDiskSelector struct {
 	WWID     string `yaml:"wwid,omitempty"`
 	Type     string `yaml:"type,omitempty"`
 	BusPath  string `yaml:"busPath,omitempty"`
+	// An expression in CEL over disk and system_disk, such as: disk.transport == "nvme" && disk.size >= 100u * GiB
+	Match string `yaml:"match,omitempty"`
 }
 
 // Kernel configures the kernel.

@@ -2,6 +2,7 @@ package configstore
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -23,6 +24,7 @@ const (
 
 // The modes, short.
 const (
+	modeAuto     = machine.ApplyConfigurationRequest_AUTO
 	modeReboot   = machine.ApplyConfigurationRequest_REBOOT
 	modeNoReboot = machine.ApplyConfigurationRequest_NO_REBOOT
 	modeStaged   = machine.ApplyConfigurationRequest_STAGED
@@ -43,6 +45,7 @@ type Request struct {
 	Confirm  time.Duration // go back unless confirmed in this time of being in force; 0: it is for good
 	Base     uint64        // what the document was made from; 0: not known
 	Force    bool          // although it does not fit, or another one waits for confirmation
+	First    bool          // only if there is none yet
 
 	By     string     // who asks
 	Caller netip.Addr // where from; may be invalid
@@ -84,29 +87,62 @@ type plan struct {
 // Apply checks a document and, unless it is a dry run, makes it the
 // configuration. What is refused changes nothing.
 func (s *Store) Apply(ctx context.Context, r Request) (Result, error) {
-	cfg, warnings, err := config.Load("configuration", r.Document)
+	cfg, warnings, disks, err := s.examine(ctx, r.Document)
 	if err != nil {
-		return Result{}, refusal{err, ErrInvalid}
+		return Result{}, err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.loaded {
-		return Result{}, ErrStarting
+		return Result{}, s.starting()
 	}
 	p, err := s.plan(r, cfg)
 	if err != nil {
 		return Result{}, err
 	}
-	for _, w := range warnings {
+	for _, w := range s.concerning(warnings) {
 		p.Warnings = append(p.Warnings, w.String())
 	}
 	if err := s.fits(ctx, p); err != nil {
 		return Result{}, err
 	}
+	if disks.err != nil {
+		return Result{}, refuse(ErrMisfit, "machine.install: %w: nothing changed", disks.err)
+	}
+	if disks.text != "" {
+		// The machine has the configuration in memory until the disk has it: a
+		// reboot before would forget it.
+		p.Result.Mode = modeNoReboot
+		p.Details = "applied; the machine installs itself and starts from its disk\n" + disks.text
+	}
 	if r.DryRun {
 		return p.Result, nil
 	}
 	return p.Result, s.carryOut(ctx, p)
+}
+
+// Offer makes a document that came from outside the first configuration, unless
+// there is one by now. What the machine can't take is only warned of: a link
+// may be late, and nobody is there to insist.
+func (s *Store) Offer(ctx context.Context, document []byte, from string) error {
+	result, err := s.Apply(ctx, Request{Document: document, Mode: modeAuto, Note: "from " + from, First: true, Force: true})
+	for _, w := range result.Warnings {
+		s.Log.Warn("configuration", "warning", w)
+	}
+	if errors.Is(err, ErrInvalid) && s.isNews(document) {
+		s.Notify(&machine.ConfigLoadErrorEvent{Error: fmt.Sprintf("configuration from %s: %v", from, err)})
+	}
+	return err
+}
+
+// isNews tells a document from the one that it was asked about before: a bad
+// one may be offered again and again.
+func (s *Store) isNews(document []byte) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	before := s.bad
+	s.bad = journal.Digest(document)
+	return s.bad != before
 }
 
 // head is the configuration that a new one is to be made from: what was applied
@@ -130,6 +166,9 @@ func (s *Store) waiting() *journal.Pending {
 // plan decides what becomes of a configuration, or refuses it.
 func (s *Store) plan(r Request, cfg *config.Config) (*plan, error) {
 	p := &plan{Request: r, cfg: cfg, Result: Result{Mode: r.Mode}}
+	if r.First && s.active != nil {
+		return nil, ErrTaken
+	}
 	if r.Base != 0 && r.Base != s.head() {
 		return nil, refuse(ErrChanged, "the configuration was made from number %d, but by now number %d is there (%s): nothing changed; read that one and change it again",
 			r.Base, s.head(), s.who(s.head()))
@@ -205,6 +244,9 @@ func (s *Store) effect(p *plan) error {
 	}
 	switch p.Request.Mode {
 	case modeStaged:
+		if s.active == nil {
+			return refuse(ErrInvalid, "mode staged: until the reboot there would be no configuration in force, and nobody could ask for the reboot: the first one is applied in mode auto")
+		}
 		p.Details = "stored; takes effect at the next reboot"
 	case modeNoReboot, modeTry:
 		if len(need) > 0 {
@@ -250,7 +292,8 @@ func (s *Store) fits(ctx context.Context, p *plan) error {
 	lockout := false
 	for _, f := range fit.Check(p.cfg, s.active, m) {
 		switch {
-		case f.Grade == fit.Note, p.Force, f.Grade == fit.Lockout && p.limit() > 0:
+		// Who brings the first configuration knows the machine by an address that nobody chose.
+		case f.Grade == fit.Note, p.Force, f.Grade == fit.Lockout && (p.limit() > 0 || s.active == nil):
 			p.Warnings = append(p.Warnings, f.String())
 		default:
 			bad = append(bad, f.String())
@@ -265,6 +308,34 @@ func (s *Store) fits(ctx context.Context, p *plan) error {
 		hint = "apply it with a time to confirm it in, so that the node goes back by itself, or with force if you know better"
 	}
 	return refuse(ErrMisfit, "%s: nothing changed; %s", strings.Join(bad, "\n"), hint)
+}
+
+// fate is what becomes of the machine's disks, or why that can't be done: the
+// machine would wait for ever.
+type fate struct {
+	text string
+	err  error
+}
+
+// examine reads a document and asks what becomes of the disks, before anything is
+// stored, and for one caller at a time: a document takes memory, and a broken
+// disk as long as it may. Meanwhile others ask us, whoever calls the API among
+// them, so that s.mu must not be held.
+func (s *Store) examine(ctx context.Context, document []byte) (*config.Config, []config.Warning, fate, error) {
+	s.examining.Lock()
+	defer s.examining.Unlock()
+	if err := ctx.Err(); err != nil { // while it waited
+		return nil, nil, fate{}, err
+	}
+	cfg, warnings, err := config.Load("configuration", document)
+	if err != nil {
+		return nil, nil, fate{}, refusal{err, ErrInvalid}
+	}
+	if s.Options.Plan == nil {
+		return cfg, warnings, fate{}, nil
+	}
+	text, err := s.Options.Plan(ctx, cfg)
+	return cfg, warnings, fate{strings.TrimSpace(text), err}, nil
 }
 
 // carryOut stores a configuration and puts it in force.
@@ -288,7 +359,7 @@ func (s *Store) carryOut(ctx context.Context, p *plan) error {
 	if err := s.commit(ctx, x); err != nil {
 		return err
 	}
-	s.Log.Info("configuration stored", "number", p.Number, "mode", modeName(p.Result.Mode), "by", p.By, "confirm within", p.limit())
+	s.Log.Info("configuration stored", "number", p.Number, "mode", modeName(p.Result.Mode), "by", p.By, "note", p.Note, "confirm within", p.limit())
 	switch p.Result.Mode {
 	case modeStaged, modeReboot:
 		s.setDeadline()

@@ -15,15 +15,12 @@ import (
 	"github.com/cosi-project/runtime/pkg/state"
 	"google.golang.org/protobuf/proto"
 
-	"talos/api/machine"
 	"talos/config"
 	"talos/internal/linux/atomicfile"
 	configres "talos/internal/resources/config"
 	"talos/internal/resources/runtime"
 	"talos/internal/store"
 )
-
-const modeAuto = machine.ApplyConfigurationRequest_AUTO
 
 // bench is the store of a node that boots again and again over one folder.
 type bench struct {
@@ -70,7 +67,7 @@ func (b *bench) start(t *testing.T) {
 	}
 	b.Store = New(Options{
 		State: st, Log: slog.New(slog.DiscardHandler),
-		Dir: filepath.Join(b.dir, "state", "config"), File: filepath.Join(b.dir, "state", "config.yaml"), Seed: filepath.Join(b.dir, "platform.yaml"),
+		Dir: filepath.Join(b.dir, "state", "config"), File: filepath.Join(b.dir, "state", "config.yaml"),
 		Reboot: func(context.Context) error {
 			if b.refuse {
 				return errors.New("a shutdown is going on")
@@ -94,11 +91,10 @@ func quick(path string, data []byte) error {
 func (b *bench) boot(t *testing.T) bool {
 	t.Helper()
 	b.start(t)
-	found, err := b.load(t.Context())
-	if err != nil {
+	if err := b.begin(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	return found
+	return b.Active() != nil
 }
 
 // configured is a node whose first configuration is in force.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"strings"
 	"time"
 
@@ -22,12 +21,50 @@ type boot struct {
 	*Store
 	index   journal.Index
 	changed bool
+	stored  bool // STATE holds a configuration, or what is left of one
 	trouble []string
 }
 
-// load finds the configuration at boot: the one on STATE, else the one from
-// the platform, which is stored. found is false when there is none. If what is
-// stored can't be used, the last good one is in force.
+// begin finds the configuration of this boot: on STATE, else one that is at hand.
+// Only where there is neither, others may bring one.
+func (s *Store) begin(ctx context.Context) error {
+	if err := s.know(ctx); err != nil {
+		return err
+	}
+	found, err := s.load(ctx)
+	if err == nil && !found && s.First != nil {
+		found = s.first(ctx)
+	}
+	if err == nil && !found {
+		err = s.offer(ctx)
+	}
+	if err != nil {
+		return err
+	}
+	s.begun.Do(func() { close(s.ready) })
+	return nil
+}
+
+// first takes what is at hand, and says whether that is a configuration. What
+// is wrong with it is found again, and told, by who asks for it next.
+func (s *Store) first(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, firstTimeout)
+	defer cancel()
+	document, from, err := s.First(ctx)
+	if err == nil && document != nil {
+		err = s.Offer(ctx, document, from)
+	}
+	if err != nil {
+		s.Log.Warn("no configuration is at hand", "err", err)
+	}
+	return s.Active() != nil
+}
+
+// firstTimeout bounds what is at hand.
+const firstTimeout = 10 * time.Second
+
+// load finds the configuration that is on STATE at boot. found is false when
+// there is none. If what is stored can't be used, the last good one is in force.
 func (s *Store) load(ctx context.Context) (found bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -38,10 +75,6 @@ func (s *Store) load(ctx context.Context) (found bool, err error) {
 	b.read()
 	b.pending()
 	cfg, document := b.choose()
-	if cfg == nil && len(b.index.Entries) > 0 {
-		b.take(b.Seed, "from the platform")
-		cfg, document = b.choose()
-	}
 	if len(b.trouble) > 0 {
 		text := strings.Join(b.trouble, "; ")
 		s.trouble(text)
@@ -56,7 +89,7 @@ func (s *Store) load(ctx context.Context) (found bool, err error) {
 	}
 	if cfg == nil {
 		s.show(ctx)
-		s.loaded = true
+		s.loaded, s.stored = true, b.stored
 		return false, nil
 	}
 	if err := s.publish(ctx, cfg, document, b.index.Boot); err != nil {
@@ -72,20 +105,19 @@ func (s *Store) load(ctx context.Context) (found bool, err error) {
 // read reads the index and takes in a document that is not in it yet.
 func (b *boot) read() {
 	index, err := b.journal.Read()
-	b.index = index
+	b.index, b.stored = index, err != nil || len(index.Entries) > 0
 	if err != nil {
 		b.trouble, b.changed = append(b.trouble, err.Error()), true
 	}
 	switch data, err := b.journal.Copy(); {
 	case err == nil:
+		b.stored = true
 		b.adopt(data)
 	case !errors.Is(err, fs.ErrNotExist):
+		b.stored = true
 		b.trouble = append(b.trouble, err.Error())
 	case len(b.index.Entries) > 0:
 		b.changed = true // writes the copy
-	}
-	if len(b.index.Entries) == 0 {
-		b.take(b.Seed, "from the platform")
 	}
 }
 
@@ -99,21 +131,16 @@ func (b *boot) adopt(data []byte) {
 			return
 		}
 	}
-	b.take(b.File, "found on STATE")
+	b.take(data)
 }
 
-// take makes a file the configuration to boot with, if it is a good one.
-func (b *boot) take(path, note string) {
-	data, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return
-	}
-	if err == nil {
-		_, _, err = config.Load(path, data)
-	}
+// take makes a document that was found on STATE the one to boot with, if it is
+// a good one.
+func (b *boot) take(data []byte) {
+	const note = "found on STATE"
 	b.changed = true
-	if err != nil {
-		b.trouble = append(b.trouble, fmt.Sprintf("configuration %s: %v", path, err))
+	if _, _, err := config.Load(b.File, data); err != nil {
+		b.trouble = append(b.trouble, fmt.Sprintf("configuration %s: %v", b.File, err))
 		return
 	}
 	x := b.index
@@ -195,8 +222,16 @@ func (s *Store) readEntry(e journal.Entry) (*config.Config, []byte, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	for _, w := range warnings {
+	for _, w := range s.concerning(warnings) {
 		s.Log.Warn("configuration", "warning", w.String())
 	}
 	return cfg, document, nil
+}
+
+// concerning leaves out the warnings that have no meaning for this node.
+func (s *Store) concerning(warnings []config.Warning) []config.Warning {
+	if s.Disks == "" {
+		return warnings
+	}
+	return config.OnMachine(warnings)
 }

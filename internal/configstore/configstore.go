@@ -1,9 +1,9 @@
-// Package configstore keeps the machine configuration: it finds it at boot,
+// Package configstore keeps the machine configuration: it finds it on STATE,
 // checks what is applied against the machine, stores it so that a power cut
 // leaves the old one or the new one whole, keeps the ones before it, goes back
 // from one that nobody confirms, and makes the one in force a resource.
 //
-// What the keys mean is package config's; what they lead to, the controllers'.
+// Where the first one comes from is package acquire's. What the keys mean is package config's; what they lead to, the controllers'.
 // How the documents lie on STATE is package journal's, what a machine can't
 // take is package fit's. A Store is safe for concurrent use: one change at a
 // time. Run owns all that happens by itself.
@@ -40,6 +40,7 @@ var (
 	ErrNothing  = errors.New("nothing to confirm or to go back to")
 	ErrNotFound = errors.New("no such configuration")
 	ErrStarting = errors.New("the node is still reading its configuration")
+	ErrTaken    = errors.New("the node has a configuration already")
 )
 
 // refusal is one of the errors above, in the words of another.
@@ -61,8 +62,20 @@ type Options struct {
 	Reboot func(ctx context.Context) error // starts the machine again, or at least starts doing so
 	Notify func(event proto.Message)       // may be nil
 
+	// Plan says what a configuration has installed, "" for nothing, or why that
+	// can't be; nil on nodes that have no disks.
+	Plan func(ctx context.Context, cfg *config.Config) (string, error)
+
+	// Known, if set, returns once it is known whether there is a STATE: before, the
+	// machine may be one that has a configuration. It says on the way what it waits
+	// for.
+	Known func(ctx context.Context, say func(why []string)) error
+
+	// First, if set, is asked where STATE has no configuration, once, before
+	// anybody may bring one: for what is at hand, and soon. May say nothing.
+	First func(ctx context.Context) (document []byte, from string, err error)
 	// Where things are; the zero values mean the node's usual places.
-	Dir, File, Seed string
+	Dir, File string
 	// Disks is the folder that lists the machine's disks, /sys/block; "" on
 	// machines that have none of their own.
 	Disks string
@@ -73,18 +86,26 @@ type Store struct {
 	Options
 	journal *journal.Journal
 	wake    chan struct{} // the deadline has changed
+	ready   chan struct{} // closed once the boot has looked for a configuration
+	begun   sync.Once     // closes ready
+
+	examining sync.Mutex // held while a document is read and disks are looked at; before mu
 
 	mu       sync.Mutex // one change at a time; guards the fields below
 	loaded   bool       // what the boot found is in force, or there was nothing
+	stored   bool       // STATE holds what is left of one
+	offered  bool       // this boot found that the machine never had one
+	unknown  []string   // why it is not known whether it has; empty once it is
 	index    journal.Index
 	active   *config.Config // in force; nil before the first
 	inForce  uint64         // its number
+	bad      string         // digest of a document that came from outside and is no good
 	deadline time.Time      // when the node goes back, by the monotonic clock; zero: never
 }
 
 // New makes the store of a node.
 func New(o Options) *Store {
-	for field, usual := range map[*string]string{&o.Dir: layout.ConfigHistoryDir, &o.File: layout.ConfigFile, &o.Seed: layout.PlatformConfigFile} {
+	for field, usual := range map[*string]string{&o.Dir: layout.ConfigHistoryDir, &o.File: layout.ConfigFile} {
 		if *field == "" {
 			*field = usual
 		}
@@ -92,18 +113,14 @@ func New(o Options) *Store {
 	if o.Notify == nil {
 		o.Notify = func(proto.Message) {}
 	}
-	return &Store{Options: o, journal: journal.New(o.Dir, o.File, o.Log), wake: make(chan struct{}, 1)}
+	return &Store{Options: o, journal: journal.New(o.Dir, o.File, o.Log), wake: make(chan struct{}, 1), ready: make(chan struct{})}
 }
 
 // Run puts the configuration in force that the boot finds, and from then on
 // goes back from those that are not confirmed in time, until ctx ends.
 func (s *Store) Run(ctx context.Context) error {
-	found, err := s.load(ctx)
-	if err != nil {
+	if err := s.begin(ctx); err != nil {
 		return err
-	}
-	if !found {
-		s.Log.Info("no configuration: waiting for one over the API")
 	}
 	for {
 		var expired <-chan time.Time
@@ -151,7 +168,7 @@ func (s *Store) publish(ctx context.Context, cfg *config.Config, document []byte
 		return fmt.Errorf("publish machine type: %w", err)
 	}
 	s.active, s.inForce = cfg, number
-	return nil
+	return s.closeOffer(ctx)
 }
 
 // put makes a document a resource.
@@ -203,6 +220,9 @@ func (s *Store) showProblem(ctx context.Context) error {
 	}
 	return upsert(ctx, s.State, runtime.NewDiagnostic(diagnosticID), func(res *runtime.Diagnostic) {
 		res.TypedSpec().Message = "a stored configuration was not usable; the last good one is in force"
+		if s.index.Boot == 0 {
+			res.TypedSpec().Message = "no configuration that was found is usable"
+		}
 		res.TypedSpec().Details = []string{s.index.Problem}
 	})
 }
@@ -218,6 +238,17 @@ func (s *Store) Active() *config.Config {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.active
+}
+
+// Loaded waits until the boot has looked for a configuration, and says whether
+// one is in force.
+func (s *Store) Loaded(ctx context.Context) (found bool, err error) {
+	select {
+	case <-ctx.Done():
+		return false, ctx.Err()
+	case <-s.ready:
+		return s.Active() != nil, nil
+	}
 }
 
 // WaitConfigured blocks until there is a configuration.

@@ -2,6 +2,7 @@ package configstore
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -13,33 +14,27 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"talos/api/machine"
+	"talos/config"
 	"talos/internal/resources/cluster"
 	configres "talos/internal/resources/config"
 )
 
 func TestBootFinds(t *testing.T) {
 	for name, test := range map[string]struct {
-		file, seed string // "good" is a document, "" no file
-		found      bool
-		trouble    string
+		file    string // "good" is a document, "" no file
+		found   bool
+		trouble string
 	}{
-		"nothing":                  {},
-		"from STATE":               {file: "good", found: true},
-		"from the platform":        {seed: "good", found: true},
-		"STATE before platform":    {file: "good", seed: "broken", found: true},
-		"platform for broken":      {file: "broken", seed: "good", found: true, trouble: "config.yaml"},
-		"nothing usable":           {file: "broken", seed: "broken", trouble: "platform.yaml"},
-		"broken from the platform": {seed: "broken", trouble: "platform.yaml"},
+		"nothing":        {},
+		"from STATE":     {file: "good", found: true},
+		"nothing usable": {file: "broken", trouble: "config.yaml"},
+		"an empty file":  {file: "empty", trouble: "an empty document"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := newBench(t)
-			for path, content := range map[string]string{b.File: test.file, b.Seed: test.seed} {
-				switch content {
-				case "good":
-					b.put(t, path, string(b.base))
-				case "broken":
-					b.put(t, path, "machine: {")
-				}
+			content := map[string]string{"good": string(b.base), "broken": "machine: {", "empty": "\n"}[test.file]
+			if test.file != "" {
+				b.put(t, b.File, content)
 			}
 			if found := b.boot(t); found != test.found {
 				t.Fatalf("load = %v, want %v", found, test.found)
@@ -49,6 +44,9 @@ func TestBootFinds(t *testing.T) {
 			}
 			if (len(b.events) > 0) != (test.trouble != "") {
 				t.Errorf("events = %v", b.events)
+			}
+			if loaded, err := b.Loaded(t.Context()); err != nil || loaded != test.found {
+				t.Errorf("Loaded = %v, %v, want %v", loaded, err, test.found)
 			}
 			if !found(b) {
 				if b.published(t) != "" {
@@ -67,6 +65,38 @@ func TestBootFinds(t *testing.T) {
 				t.Errorf("after another boot: history %v", b.History().Entries)
 			}
 		})
+	}
+}
+
+// TestOffer: what comes from outside is the first configuration, if it is a
+// good one and none is there; what was on STATE before and is not usable is no
+// obstacle.
+func TestOffer(t *testing.T) {
+	b := newBench(t)
+	if err := b.Offer(t.Context(), b.base, "the platform"); !errors.Is(err, ErrStarting) {
+		t.Errorf("Offer before STATE was read = %v, want %v", err, ErrStarting)
+	}
+	b.put(t, b.File, "machine: {")
+	b.boot(t)
+	before := len(b.events)
+	for range 2 {
+		if err := b.Offer(t.Context(), []byte("machine: {type: x}"), "the platform"); !errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), "machine.type") {
+			t.Errorf("Offer of a bad one = %v", err)
+		}
+	}
+	if len(b.events) != before+1 || b.published(t) != "" {
+		t.Errorf("events %v after the same bad one twice, want one of it", b.events[before:])
+	}
+	// A link that the machine lacks is no reason: it may come late.
+	late := b.with(t, "machine: {network: {interfaces: [{interface: eth7, dhcp: true}]}}")
+	if err := b.Offer(t.Context(), late, "the platform"); err != nil {
+		t.Fatal(err)
+	}
+	if b.published(t) != string(late) || b.read(t, b.File) != string(late) || b.History().Entries[0].Note != "from the platform" {
+		t.Errorf("what was offered is not in force, or not on STATE: %+v", b.History())
+	}
+	if err := b.Offer(t.Context(), b.base, "another"); !errors.Is(err, ErrTaken) || b.published(t) != string(late) {
+		t.Errorf("Offer of a second one = %v, want %v", err, ErrTaken)
 	}
 }
 
@@ -199,6 +229,9 @@ func TestRefused(t *testing.T) {
 		"to confirm as the first": {func(_ *testing.T, b *bench) Request {
 			return Request{Document: b.base, Mode: modeAuto, Confirm: time.Minute}
 		}, true, ErrInvalid, noWay},
+		"staged as the first": {func(_ *testing.T, b *bench) Request {
+			return Request{Document: b.base, Mode: modeStaged}
+		}, true, ErrInvalid, "the first one is applied in mode auto"},
 		"a week to confirm": {func(t *testing.T, b *bench) Request {
 			return Request{Document: b.named(t, "a"), Mode: modeAuto, Confirm: 7 * 24 * time.Hour}
 		}, false, ErrInvalid, "got 168h0m0s, want 1s to 24h0m0s"},
@@ -355,5 +388,74 @@ func TestWaitConfigured(t *testing.T) {
 	b.apply(t, Request{Document: b.base, Mode: modeAuto})
 	if err := b.WaitConfigured(t.Context()); err != nil {
 		t.Errorf("WaitConfigured = %v, want nil", err)
+	}
+}
+
+// TestPlan: what becomes of the disks is told before anything is stored, and
+// nothing is stored where it can't be done.
+func TestPlan(t *testing.T) {
+	b := newBench(t)
+	b.boot(t)
+	b.Options.Plan = func(context.Context, *config.Config) (string, error) {
+		return "", errors.New("no disk matches")
+	}
+	if err := b.refused(t, Request{Document: b.base}, ErrMisfit); !strings.Contains(err.Error(), "no disk matches") {
+		t.Errorf("refused with %v, want the plan's reason", err)
+	}
+	if b.Active() != nil || len(b.History().Entries) != 0 {
+		t.Error("a configuration that can't be installed was stored")
+	}
+	b.Options.Plan = func(context.Context, *config.Config) (string, error) { return "install on /dev/sda\n", nil }
+	got, err := b.Apply(t.Context(), Request{Document: b.base, DryRun: true})
+	if err != nil || !strings.Contains(got.Details, "install on /dev/sda") || b.Active() != nil {
+		t.Errorf("dry run = %q, %v, want the plan and nothing stored", got.Details, err)
+	}
+
+	// A reboot at once would forget what the disk does not have yet.
+	if got, err := b.Apply(t.Context(), Request{Document: b.base, Mode: modeReboot, DryRun: true}); err != nil || got.Mode != modeNoReboot || strings.Contains(got.Details, "the node reboots") {
+		t.Errorf("mode reboot before the installation = %+v, %v", got, err)
+	}
+
+	// While a disk takes its time the store answers.
+	asked, answer, done := make(chan struct{}), make(chan struct{}), make(chan error)
+	b.Options.Plan = func(context.Context, *config.Config) (string, error) {
+		close(asked)
+		<-answer
+		return "", nil
+	}
+	go func() {
+		_, err := b.Apply(t.Context(), Request{Document: b.base, DryRun: true})
+		done <- err
+	}()
+	<-asked
+	told := make(chan bool)
+	go func() { told <- b.Unconfigured() }()
+	select {
+	case is := <-told:
+		if !is {
+			t.Error("Unconfigured while a plan is made = false")
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("Unconfigured waits for the plan")
+	}
+	// A second document waits, and is not read for a caller who has gone.
+	brief, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	second := make(chan error, 1)
+	go func() {
+		_, err := b.Apply(brief, Request{Document: []byte("machine: {"), DryRun: true})
+		second <- err
+	}()
+	select {
+	case err := <-second:
+		t.Errorf("a second document was read beside the first: %v", err)
+	case <-time.After(100 * time.Millisecond):
+	}
+	close(answer)
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if err := <-second; !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("the second, whose caller has gone = %v", err)
 	}
 }

@@ -69,7 +69,7 @@ func (s *Store) Document(number uint64) (uint64, []byte, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.loaded {
-		return 0, nil, ErrStarting
+		return 0, nil, s.starting()
 	}
 	if number == 0 {
 		number = s.head()

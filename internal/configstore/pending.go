@@ -16,7 +16,7 @@ func (s *Store) Confirm(ctx context.Context, number uint64) (uint64, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.loaded {
-		return 0, ErrStarting
+		return 0, s.starting()
 	}
 	p := s.index.Pending
 	switch {
@@ -73,7 +73,7 @@ func (s *Store) Rollback(ctx context.Context, number uint64, r Request) (Result,
 // it finds the document to apply.
 func (s *Store) rollback(ctx context.Context, number *uint64, r Request) (Result, []byte, error) {
 	if !s.loaded {
-		return Result{}, nil, ErrStarting
+		return Result{}, nil, s.starting()
 	}
 	w := s.waiting()
 	if *number == 0 && w != nil {

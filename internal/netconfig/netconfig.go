@@ -3,7 +3,8 @@
 // machine: its host name and the files in /etc.
 //
 // It runs inside machined. It owns the layers default, cmdline, platform and
-// configuration of namespace network-config, the host name of the UTS
+// configuration of namespace network-config, the diagnostics of what can't be
+// used in them, the host name of the UTS
 // namespace, and /system/etc/{hostname,hosts,resolv.conf,pod-resolv.conf}; links, addresses
 // and routes are networkd's. Decisions are pure functions; each controller is
 // run by one runtime at a time.
@@ -15,7 +16,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"strings"
+	"slices"
 
 	"github.com/cosi-project/runtime/pkg/controller"
 	"github.com/cosi-project/runtime/pkg/resource"
@@ -23,18 +24,21 @@ import (
 	"github.com/cosi-project/runtime/pkg/state"
 	"golang.org/x/sys/unix"
 
+	"talos/internal/cmdline"
 	"talos/internal/configstore/active"
 	"talos/internal/layout"
+	"talos/internal/netsetup/netargs"
 	"talos/internal/reconcile"
 	"talos/internal/resources/files"
 	"talos/internal/resources/network"
+	"talos/internal/resources/runtime"
 )
 
 // Options are what tests bend. The zero value is right on a node.
 type Options struct {
 	Log         *slog.Logger       // slog.Default()
-	Cmdline     string             // the kernel's command line; in container mode it is not ours, leave it empty
-	PlatformDir string             // layout.PlatformDir
+	Cmdline     cmdline.Line       // the kernel's command line; in container mode it is not ours, leave it empty
+	Platform    *Platform          // what the platform says, now or later
 	EtcDir      string             // layout.EtcDir
 	SetHostname func([]byte) error // sethostname(2)
 }
@@ -43,8 +47,8 @@ func (o Options) filled() Options {
 	if o.Log == nil {
 		o.Log = slog.Default()
 	}
-	if o.PlatformDir == "" {
-		o.PlatformDir = layout.PlatformDir
+	if o.Platform == nil {
+		o.Platform = NewPlatform()
 	}
 	if o.EtcDir == "" {
 		o.EtcDir = layout.EtcDir
@@ -59,7 +63,7 @@ func (o Options) filled() Options {
 func Controllers(o Options) []controller.Controller {
 	o = o.filled()
 	return []controller.Controller{
-		specController(o), featureController(o), platformController(o), defaultHostname(o), hostnameController(o), etcSpecs(o), etcFiles(o),
+		specController(o), featureController(o), defaultHostname(o), hostnameController(o), etcSpecs(o), etcFiles(o),
 	}
 }
 
@@ -102,11 +106,12 @@ func (out specs) write(ctx context.Context, r controller.Runtime, owner string) 
 	return nil
 }
 
-// specController writes what the configuration wants, and the defaults.
+// specController writes what each layer but that of the operators wants.
 func specController(o Options) controller.Controller {
-	c := &reconcile.Controller{ID: "network.ConfigController", Log: o.Log}
+	c := &reconcile.Controller{ID: "network.ConfigController", Log: o.Log, Ticks: o.Platform.news}
 	c.In = []controller.Input{active.Input(), reconcile.Input[*network.LinkStatus]()}
-	c.Shared = append([]resource.Type{network.StaticHostType}, specTypes...)
+	c.Shared = append([]resource.Type{network.StaticHostType, runtime.DiagnosticType}, specTypes...)
+	told := ""
 	c.Step = func(ctx context.Context, r controller.Runtime, _ *slog.Logger) error {
 		cfg, err := active.Config(ctx, r)
 		if err != nil {
@@ -116,42 +121,50 @@ func specController(o Options) controller.Controller {
 		if err != nil {
 			return err
 		}
-		var links []link
+		in := sources{config: cfg, platform: o.Platform.get()}
 		for l := range list.All() {
-			links = append(links, link{name: l.Metadata().ID(), status: *l.TypedSpec()})
+			in.links = append(in.links, link{name: l.Metadata().ID(), status: *l.TypedSpec()})
 		}
-		want, problems := fromConfig(cfg, links)
-		for _, p := range problems {
-			o.Log.Warn("part of the network configuration is left out", "err", p)
+		var arguments []error
+		in.cmdline, arguments = netargs.Read(o.Cmdline)
+		want, problems := in.want()
+		if text := fmt.Sprint(arguments, problems); text != told {
+			told = text
+			for _, p := range slices.Concat(arguments, problems) {
+				o.Log.Warn("part of the network settings is left out", "err", p)
+			}
 		}
 		if err := want.write(ctx, r, c.Name()); err != nil {
 			return err
 		}
-		return reconcile.Output(ctx, r, c.Name(), network.NewStaticHost, want.staticHosts, nil)
+		if err := reconcile.Output(ctx, r, c.Name(), network.NewStaticHost, want.staticHosts, nil); err != nil {
+			return err
+		}
+		return reconcile.Output(ctx, r, c.Name(), runtime.NewDiagnostic, diagnose(arguments, problems), nil)
 	}
 	return c
 }
 
-// platformController writes what the kernel's command line and the platform
-// say. Neither changes while the machine runs.
-func platformController(o Options) controller.Controller {
-	c := &reconcile.Controller{ID: "network.PlatformController", Log: o.Log}
-	c.Shared = specTypes
-	c.Step = func(ctx context.Context, r controller.Runtime, _ *slog.Logger) error {
-		want, problems := cmdline(o.Cmdline)
-		for _, p := range problems {
-			o.Log.Warn("part of the kernel's command line is left out", "err", p)
+// diagnose tells people what was left out.
+func diagnose(arguments, problems []error) map[resource.ID]runtime.DiagnosticSpec {
+	out := map[resource.ID]runtime.DiagnosticSpec{}
+	for id, about := range map[resource.ID]struct {
+		message string
+		list    []error
+	}{
+		"kernel-arguments": {"kernel arguments are not usable and left out", arguments},
+		"network-settings": {"part of the network settings is left out", problems},
+	} {
+		if len(about.list) == 0 {
+			continue
 		}
-		name, err := os.ReadFile(filepath.Join(o.PlatformDir, "hostname"))
-		if err != nil && !os.IsNotExist(err) {
-			return fmt.Errorf("read the platform's host name: %w", err)
+		s := runtime.DiagnosticSpec{Message: about.message}
+		for _, p := range about.list {
+			s.Details = append(s.Details, p.Error())
 		}
-		if text := strings.TrimSpace(string(name)); text != "" {
-			want.hostnames["platform/hostname"] = hostname(text, network.LayerPlatform)
-		}
-		return want.write(ctx, r, c.Name())
+		out[id] = s
 	}
-	return c
+	return out
 }
 
 // hostnameController gives the host name to the kernel.

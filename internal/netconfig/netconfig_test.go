@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -16,15 +17,17 @@ import (
 	"github.com/cosi-project/runtime/pkg/state"
 	"go.uber.org/zap/zaptest"
 
+	"talos/internal/cmdline"
+	"talos/internal/netsetup"
 	"talos/internal/resources/files"
 	"talos/internal/resources/network"
+	runtimeres "talos/internal/resources/runtime"
 	"talos/internal/store"
 )
 
 // TestControllers runs all controllers over a store and plays networkd's part.
 func TestControllers(t *testing.T) {
-	platform, etc := t.TempDir(), t.TempDir()
-	writeTest(t, filepath.Join(platform, "hostname"), "demo-controlplane-1\n")
+	platform, etc := NewPlatform(), t.TempDir()
 	writeTest(t, filepath.Join(etc, "machine-id"), "0123456789abcdef0123456789abcdef\n")
 	var mu sync.Mutex
 	var names []string
@@ -36,7 +39,7 @@ func TestControllers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, c := range Controllers(Options{PlatformDir: platform, EtcDir: etc, SetHostname: func(name []byte) error {
+	for _, c := range Controllers(Options{Cmdline: cmdline.Parse("ip=nonsense nameserver=10.0.0.9"), Platform: platform, EtcDir: etc, SetHostname: func(name []byte) error {
 		mu.Lock()
 		defer mu.Unlock()
 		names = append(names, string(name))
@@ -61,6 +64,15 @@ func TestControllers(t *testing.T) {
 		_, err := safe.StateGet[*network.OperatorSpec](ctx, st, network.NewOperatorSpec(network.ConfigNamespace, "default/dhcp4/eth0").Metadata())
 		return err == nil
 	})
+	eventually(t, "resolver of the command line", func() bool {
+		r, err := safe.StateGet[*network.ResolverSpec](ctx, st, network.NewResolverSpec(network.ConfigNamespace, "cmdline/resolvers").Metadata())
+		return err == nil && r.TypedSpec().Layer == network.LayerCmdline
+	})
+	eventually(t, "what is wrong with the command line", func() bool {
+		d, err := safe.StateGet[*runtimeres.Diagnostic](ctx, st, runtimeres.NewDiagnostic("kernel-arguments").Metadata())
+		return err == nil && len(d.TypedSpec().Details) == 1 && strings.Contains(d.TypedSpec().Details[0], "ip=nonsense")
+	})
+	platform.Set(netsetup.Network{Hostname: "demo-controlplane-1"}) // it may take a while to know
 	eventually(t, "host names of platform and default", func() bool {
 		p, err := safe.StateGet[*network.HostnameSpec](ctx, st, network.NewHostnameSpec(network.ConfigNamespace, "platform/hostname").Metadata())
 		d, err2 := safe.StateGet[*network.HostnameSpec](ctx, st, network.NewHostnameSpec(network.ConfigNamespace, "default/hostname").Metadata())
@@ -119,9 +131,9 @@ func set[R interface {
 
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(5 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(30 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("%s: not within 5s", what)
+			t.Fatalf("%s: not within 30s", what)
 		}
 	}
 }

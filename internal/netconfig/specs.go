@@ -3,7 +3,6 @@ package netconfig
 import (
 	"cmp"
 	"fmt"
-	"net"
 	"net/netip"
 	"path/filepath"
 	"slices"
@@ -49,23 +48,25 @@ type link struct {
 	status network.LinkStatusSpec
 }
 
-// fromConfig turns the configuration into specs, and adds the defaults for the
-// links that it does not mention. Both may be empty. What cannot be read is
-// left out and told: the configuration was validated before it came here.
-func fromConfig(cfg *config.Config, links []link) (specs, []error) {
-	out := newSpecs()
-	out.resolvers["default/resolvers"] = network.ResolverSpecSpec{DNSServers: defaultResolvers, Layer: network.LayerDefault}
-	out.timeServers["default/timeservers"] = network.TimeServerSpecSpec{TimeServers: defaultTimeServers, Layer: network.LayerDefault}
+// fromConfig turns the configuration into specs, and says which links it is
+// about. It may be empty. What cannot be read is left out and told: the
+// configuration was validated before it came here.
+func fromConfig(cfg *config.Config, links []link) (specs, claims, []error) {
+	out, claimed := newSpecs(), claims{}
 	var problems []error
-	mentioned := map[string]bool{}
 	if cfg != nil && cfg.Machine != nil {
 		if n := cfg.Machine.Network; n != nil {
 			problems = append(problems, out.global(n)...)
 			for _, d := range n.Interfaces {
 				for _, name := range selected(d, links) {
-					mentioned[name] = true
-					if d.Ignore == nil || !*d.Ignore {
-						problems = append(problems, out.device(name, d)...)
+					if config.Bool(d.Ignore, false) {
+						claimed.raise(name, ignored)
+						continue
+					}
+					problems = append(problems, out.device(name, d)...)
+					problems = append(problems, out.logical(name, d, links, claimed)...)
+					if claimed.raise(name, named); addresses(d) {
+						claimed.raise(name, addressed)
 					}
 				}
 			}
@@ -74,15 +75,10 @@ func fromConfig(cfg *config.Config, links []link) (specs, []error) {
 	}
 	for _, l := range links {
 		if l.status.Type == network.LinkLoopback {
-			out.loopback(l.name)
 			out.podAddress(l.name, hostDNS(cfg))
 		}
-		if !mentioned[l.name] && ethernet(l) {
-			out.links["default/"+l.name] = network.LinkSpecSpec{Name: l.name, Up: true, Layer: network.LayerDefault}
-			out.dhcp4("default/", l.name, network.LayerDefault, 0)
-		}
 	}
-	return out, problems
+	return out, claimed, problems
 }
 
 // loopback is up with its address whatever the configuration says: without it
@@ -121,8 +117,16 @@ func selected(d config.Device, links []link) []string {
 }
 
 // matches tells whether a link has everything that the selector asks for. A
-// selector that asks for nothing matches nothing.
+// selector that asks for nothing matches nothing, and none matches a VLAN or a
+// bond, which have the addresses of what they are made of.
 func matches(s config.NetworkDeviceSelector, l link) bool {
+	if l.status.Kind == network.KindVLAN || l.status.Kind == network.KindBond {
+		return false
+	}
+	hardwareAddr := l.status.HardwareAddr
+	if l.status.SlaveKind == network.KindBond { // it has that of the bond
+		hardwareAddr = ownAddress(l.status)
+	}
 	asked := false
 	ok := func(pattern, value string) bool {
 		if pattern == "" {
@@ -139,7 +143,7 @@ func matches(s config.NetworkDeviceSelector, l link) bool {
 			return false
 		}
 	}
-	all := ok(s.BusPath, l.status.BusPath) && ok(s.HardwareAddr, l.status.HardwareAddr.String()) &&
+	all := ok(s.BusPath, l.status.BusPath) && ok(s.HardwareAddr, hardwareAddr.String()) &&
 		ok(s.PermanentAddr, l.status.PermanentAddr.String()) && ok(s.PCIID, l.status.PciID) && ok(s.Driver, l.status.Driver)
 	return all && asked
 }
@@ -192,7 +196,9 @@ func hostname(name string, layer network.ConfigLayer) network.HostnameSpecSpec {
 func (out specs) device(name string, d config.Device) []error {
 	var problems []error
 	at := configuration + name
-	out.links[at] = network.LinkSpecSpec{Name: name, Up: true, MTU: uint32(d.MTU), Layer: network.LayerConfiguration}
+	l := out.links[at] // a bond that it is part of may have named it
+	l.Name, l.Up, l.MTU, l.Layer = name, true, uint32(d.MTU), network.LayerConfiguration
+	out.links[at] = l
 	for _, text := range d.Addresses {
 		p, err := parseAddress(text)
 		if err != nil {
@@ -295,111 +301,4 @@ func (out specs) time(t *config.Time) {
 	if len(s.TimeServers) > 0 || s.Disabled || s.BootTimeout != 0 {
 		out.timeServers[configuration+"timeservers"] = s
 	}
-}
-
-// cmdline reads what the kernel's command line says of the network:
-// talos.hostname, and ip= as the kernel documents it.
-func cmdline(text string) (specs, []error) {
-	out := newSpecs()
-	var problems []error
-	for field := range strings.FieldsSeq(text) {
-		key, value, _ := strings.Cut(field, "=")
-		switch key {
-		case "talos.hostname":
-			if value != "" {
-				out.hostnames["cmdline/hostname"] = hostname(value, network.LayerCmdline)
-			}
-		case "ip":
-			if err := out.ip(value); err != nil {
-				problems = append(problems, fmt.Errorf("kernel argument ip=%s: %w", value, err))
-			}
-		}
-	}
-	return out, problems
-}
-
-// ip reads client:server:gateway:netmask:hostname:device:autoconf:dns0:dns1:ntp0;
-// addresses with colons stand in brackets.
-func (out specs) ip(value string) error {
-	fields := splitColons(value)
-	at := func(i int) string {
-		if i < len(fields) {
-			return strings.Trim(fields[i], "[]")
-		}
-		return ""
-	}
-	if len(fields) == 1 { // ip=dhcp: what the default does anyhow
-		return nil
-	}
-	device := at(5)
-	if device == "" {
-		device = "eth0"
-	}
-	out.links["cmdline/"+device] = network.LinkSpecSpec{Name: device, Up: true, Layer: network.LayerCmdline}
-	if name := at(4); name != "" {
-		out.hostnames["cmdline/hostname"] = hostname(name, network.LayerCmdline)
-	}
-	if at(0) == "" {
-		out.dhcp4("cmdline/", device, network.LayerCmdline, 0)
-	} else if err := out.ipStatic(device, at(0), at(3), at(2)); err != nil {
-		return err
-	}
-	resolver := network.ResolverSpecSpec{Layer: network.LayerCmdline}
-	for _, i := range []int{7, 8} {
-		if a, err := netip.ParseAddr(at(i)); err == nil {
-			resolver.DNSServers = append(resolver.DNSServers, a)
-		}
-	}
-	if len(resolver.DNSServers) > 0 {
-		out.resolvers["cmdline/resolvers"] = resolver
-	}
-	if ntp := at(9); ntp != "" {
-		out.timeServers["cmdline/timeservers"] = network.TimeServerSpecSpec{TimeServers: []string{ntp}, Layer: network.LayerCmdline}
-	}
-	return nil
-}
-
-func (out specs) ipStatic(device, client, mask, gateway string) error {
-	a, err := netip.ParseAddr(client)
-	if err != nil {
-		return err
-	}
-	bits := a.BitLen()
-	if m, err := netip.ParseAddr(mask); err == nil && m.Is4() {
-		ones, size := net.IPMask(m.AsSlice()).Size()
-		if size == 0 {
-			return fmt.Errorf("netmask %s is none", mask)
-		}
-		bits = ones
-	}
-	p := netip.PrefixFrom(a, bits)
-	out.addresses["cmdline/"+device+"/"+p.String()] = network.AddressSpecSpec{
-		Address: p, LinkName: device, Family: familyOf(a), Scope: network.ScopeGlobal, Layer: network.LayerCmdline,
-	}
-	if gateway == "" {
-		return nil
-	}
-	s, err := route(device, config.Route{Gateway: gateway})
-	s.Layer = network.LayerCmdline
-	if err == nil {
-		out.routes["cmdline/"+device+"/gateway"] = s
-	}
-	return err
-}
-
-func splitColons(s string) []string {
-	var out []string
-	depth, start := 0, 0
-	for i, c := range s {
-		switch {
-		case c == '[':
-			depth++
-		case c == ']':
-			depth--
-		case c == ':' && depth == 0:
-			out = append(out, s[start:i])
-			start = i + 1
-		}
-	}
-	return append(out, s[start:])
 }

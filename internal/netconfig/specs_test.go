@@ -79,7 +79,7 @@ func TestFromConfig(t *testing.T) {
 		if tt.yaml == "" {
 			cfg = nil
 		}
-		got, problems := fromConfig(cfg, nodeLinks)
+		got, problems := sources{config: cfg, links: nodeLinks}.want()
 		want := slices.Sorted(slices.Values(append(tt.want, always...)))
 		if diff := cmp.Diff(want, ids(got)); diff != "" || len(problems) > 0 {
 			t.Errorf("%s: fromConfig() = problems %v, (-want +got)\n%s", tt.name, problems, diff)
@@ -96,7 +96,7 @@ func TestFromConfigValues(t *testing.T) {
 		}}},
 		Time: &config.Time{Disabled: &off},
 	}}
-	got, problems := fromConfig(cfg, nil)
+	got, _, problems := fromConfig(cfg, nil)
 	if len(problems) != 2 {
 		t.Errorf("problems = %v, want the address and the empty route", problems)
 	}
@@ -112,38 +112,6 @@ func TestFromConfigValues(t *testing.T) {
 	if !got.timeServers["configuration/timeservers"].Disabled || got.links["configuration/eth0"].MTU != 1400 {
 		t.Errorf("time %+v, link %+v", got.timeServers, got.links)
 	}
-}
-
-func TestCmdline(t *testing.T) {
-	got, problems := cmdline("console=ttyS0 talos.hostname=two ip=10.0.0.2::10.0.0.1:255.255.255.0:three:eth1:off:9.9.9.9::10.0.0.3")
-	want := []string{
-		"cmdline/eth1/10.0.0.2/24", "cmdline/eth1/gateway", "cmdline/hostname", "cmdline/resolvers", "cmdline/timeservers", "link cmdline/eth1",
-	}
-	if diff := cmp.Diff(want, ids(got)); diff != "" || len(problems) > 0 {
-		t.Errorf("cmdline() = problems %v, (-want +got)\n%s", problems, diff)
-	}
-	if got, _ := cmdline("ip=dhcp talos.hostname="); len(ids(got)) != 0 {
-		t.Errorf("cmdline(ip=dhcp) = %v, want nothing", ids(got))
-	}
-	if got, problems := cmdline("ip=[fd00::2]::[fd00::1]::::off"); len(problems) > 0 || !slices.Contains(ids(got), "cmdline/eth0/fd00::2/128") {
-		t.Errorf("cmdline(v6) = %v, %v", ids(got), problems)
-	}
-	if _, problems := cmdline("ip=nonsense::::::off"); len(problems) != 1 {
-		t.Errorf("cmdline(nonsense) = %v, want one problem", problems)
-	}
-}
-
-func FuzzCmdline(f *testing.F) {
-	f.Add("ip=10.0.0.2::10.0.0.1:255.255.255.0:three:eth1:off:9.9.9.9::10.0.0.3")
-	f.Add("ip=[fd00::2]::[fd00::1] talos.hostname=a.b")
-	f.Fuzz(func(t *testing.T, text string) {
-		got, _ := cmdline(text)
-		for id, a := range got.addresses {
-			if !a.Address.IsValid() || a.LinkName == "" {
-				t.Errorf("%s = %+v", id, a)
-			}
-		}
-	})
 }
 
 func TestEtc(t *testing.T) {
@@ -188,7 +156,7 @@ func TestHostDNS(t *testing.T) {
 		if strings.Join(listen, " ") != want.listen || got.Enabled != (want.listen != "") || got.ServiceHostDNSAddress.IsValid() != (want.service != "") {
 			t.Errorf("%s: hostDNS = %+v, want %+v", text, got, want)
 		}
-		specs, _ := fromConfig(cfg, []link{lo})
+		specs, _ := sources{config: cfg, links: []link{lo}}.want()
 		if has := slices.Contains(ids(specs), "configuration/lo/169.254.116.108/32"); has != (want.address != "") {
 			t.Errorf("%s: specs = %v", text, ids(specs))
 		}

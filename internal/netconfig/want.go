@@ -15,7 +15,7 @@ type Wanted struct {
 
 // Want reads what a configuration asks of the links there are, without doing it.
 func Want(cfg *config.Config, links map[string]network.LinkStatusSpec) Wanted {
-	out, _ := fromConfig(cfg, all(links)) // validated before: there are no problems
+	out, _ := sources{config: cfg, links: all(links)}.want() // validated before: there are no problems
 	w := Wanted{DHCP: map[string]bool{}}
 	for _, a := range out.addresses {
 		w.Addresses = append(w.Addresses, a)
@@ -33,6 +33,12 @@ func Want(cfg *config.Config, links map[string]network.LinkStatusSpec) Wanted {
 // or not.
 func Selected(d config.Device, links map[string]network.LinkStatusSpec) []string {
 	return selected(d, all(links))
+}
+
+// BondLinks lists the links that the bond of a device entry is made of, those
+// that are named whether they are there or not.
+func BondLinks(b config.Bond, links map[string]network.LinkStatusSpec) []string {
+	return bondLinks(b, all(links))
 }
 
 func all(links map[string]network.LinkStatusSpec) []link {

@@ -87,6 +87,18 @@ func apply(log *slog.Logger, steps []plan.Step) error {
 
 func do(s plan.Step) error {
 	switch s.Op {
+	case plan.CreateLink:
+		return rtnl.CreateLink(s.Spec, s.Other.Status.Index)
+	case plan.DeleteLink:
+		return rtnl.DeleteLink(s.Link.Status.Index)
+	case plan.Enslave:
+		return rtnl.Enslave(s.Link.Status.Index, s.Other.Status.Index)
+	case plan.Release:
+		return rtnl.Release(s.Link.Status.Index)
+	case plan.SetPrimary:
+		return rtnl.SetPrimary(s.Link.Status.Index, s.Other.Status.Index)
+	case plan.SetHardwareAddr:
+		return rtnl.SetHardwareAddr(s.Link, s.Spec.HardwareAddr)
 	case plan.SetUp:
 		return rtnl.SetUp(s.Link.Status.Index)
 	case plan.SetMTU:

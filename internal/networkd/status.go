@@ -86,7 +86,11 @@ func firstHardware(links []rtnl.Link) map[resource.ID]network.HardwareAddressSpe
 	if best == nil {
 		return nil
 	}
-	return map[resource.ID]network.HardwareAddressSpec{network.FirstID: {Name: best.Name, HardwareAddr: best.Status.HardwareAddr}}
+	own := best.Status.HardwareAddr
+	if best.Status.SlaveKind == network.KindBond && len(best.Status.PermanentAddr) > 0 { // it has that of the bond
+		own = best.Status.PermanentAddr
+	}
+	return map[resource.ID]network.HardwareAddressSpec{network.FirstID: {Name: best.Name, HardwareAddr: own}}
 }
 
 func addressStatuses(links []rtnl.Link, have []rtnl.Address) map[resource.ID]network.AddressStatusSpec {

@@ -18,7 +18,13 @@ const interfacesKey = "machine.network.interfaces"
 // interfaces looks for the links that are named.
 func (c *checker) interfaces() {
 	for _, d := range config.Of(config.Of(c.cfg.Machine).Network).Interfaces {
-		if config.Bool(d.Ignore, false) || made(d) {
+		if config.Bool(d.Ignore, false) {
+			continue
+		}
+		if d.Bond != nil {
+			c.bond(*d.Bond)
+		}
+		if made(d) {
 			continue
 		}
 		selected := netconfig.Selected(d, c.Links)
@@ -29,6 +35,19 @@ func (c *checker) interfaces() {
 			if _, ok := c.Links[name]; !ok {
 				c.add(Misfit, interfacesKey+".interface", fmt.Sprintf("this machine has no link %s; it has %s", name, c.links()))
 			}
+		}
+	}
+}
+
+// bond looks for the links that a bond is made of.
+func (c *checker) bond(b config.Bond) {
+	parts := netconfig.BondLinks(b, c.Links)
+	if len(parts) == 0 {
+		c.add(Misfit, interfacesKey+".bond", fmt.Sprintf("no link of this machine is what the bond is made of; it has %s", c.links()))
+	}
+	for _, name := range parts {
+		if _, ok := c.Links[name]; !ok {
+			c.add(Misfit, interfacesKey+".bond.interfaces", fmt.Sprintf("this machine has no link %s; it has %s", name, c.links()))
 		}
 	}
 }
@@ -204,7 +223,8 @@ func (c *checker) caller() {
 			continue
 		}
 		had = append(had, a.Prefix.String())
-		if slices.Contains(c.future, a) {
+		// Also on a VLAN or a bond: the network may be the same.
+		if slices.ContainsFunc(c.future, func(f Address) bool { return f.Prefix == a.Prefix }) {
 			kept = append(kept, a.Prefix.String())
 		}
 	}

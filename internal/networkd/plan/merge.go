@@ -47,6 +47,13 @@ func MergeLinks(specs []network.LinkSpecSpec) map[string]network.LinkSpecSpec {
 		low := out[s.Name]
 		s.Up = s.Up || low.Up
 		s.MTU = cmp.Or(s.MTU, low.MTU)
+		s.BondSlave = cmp.Or(s.BondSlave, low.BondSlave)
+		if len(s.HardwareAddr) == 0 {
+			s.HardwareAddr = low.HardwareAddr
+		}
+		if !s.Logical && low.Logical {
+			s.Logical, s.Kind, s.Type, s.ParentName, s.VLAN, s.BondMaster = true, low.Kind, low.Type, low.ParentName, low.VLAN, low.BondMaster
+		}
 		out[s.Name] = s
 	}
 	return out

@@ -6,6 +6,7 @@
 package plan
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -18,8 +19,10 @@ import (
 // Step is one change of the kernel's state.
 type Step struct {
 	Op      Op
-	Link    rtnl.Link // for SetUp and SetMTU
+	Link    rtnl.Link // for those about one that is there
 	MTU     uint32
+	Spec    network.LinkSpecSpec // for CreateLink and SetHardwareAddr
+	Other   rtnl.Link            // for CreateLink the parent, for Enslave the bond, for SetPrimary the link; may be none
 	Address rtnl.Address
 	Route   network.RouteStatusSpec
 }
@@ -29,19 +32,39 @@ type Op string
 
 // The kinds of steps.
 const (
-	SetUp         Op = "set up"
-	SetMTU        Op = "set mtu"
-	AddAddress    Op = "add address"
-	DeleteAddress Op = "delete address"
-	AddRoute      Op = "add route"
-	DeleteRoute   Op = "delete route"
+	CreateLink      Op = "create"
+	DeleteLink      Op = "delete"
+	Enslave         Op = "enslave"
+	Release         Op = "release"
+	SetPrimary      Op = "set primary"
+	SetUp           Op = "set up"
+	SetMTU          Op = "set mtu"
+	SetHardwareAddr Op = "set hardware address"
+	AddAddress      Op = "add address"
+	DeleteAddress   Op = "delete address"
+	AddRoute        Op = "add route"
+	DeleteRoute     Op = "delete route"
 )
 
 // String says what the step does, for logs.
 func (s Step) String() string {
 	switch s.Op {
-	case SetUp:
+	case CreateLink:
+		text := fmt.Sprintf("%s %s %s", s.Op, s.Spec.Kind, s.Spec.Name)
+		if s.Spec.Kind == network.KindVLAN {
+			text += fmt.Sprintf(" (%d) on %s", s.Spec.VLAN.VID, s.Other.Name)
+		}
+		return text
+	case DeleteLink, SetUp:
 		return fmt.Sprintf("%s %s", s.Op, s.Link.Name)
+	case Enslave:
+		return fmt.Sprintf("%s %s to %s", s.Op, s.Link.Name, s.Other.Name)
+	case Release:
+		return fmt.Sprintf("%s %s from its bond", s.Op, s.Link.Name)
+	case SetPrimary:
+		return fmt.Sprintf("%s %s of %s", s.Op, cmp.Or(s.Other.Name, "none"), s.Link.Name)
+	case SetHardwareAddr:
+		return fmt.Sprintf("%s %s on %s", s.Op, s.Spec.HardwareAddr, s.Link.Name)
 	case SetMTU:
 		return fmt.Sprintf("%s %d on %s", s.Op, s.MTU, s.Link.Name)
 	case AddAddress, DeleteAddress:
@@ -49,26 +72,6 @@ func (s Step) String() string {
 	default:
 		return fmt.Sprintf("%s %s on %s", s.Op, RouteID(s.Route), s.Route.OutLinkName)
 	}
-}
-
-// Links plans the settings of the links that specs name. It never sets a link
-// down: what nobody names is left alone.
-func Links(want []network.LinkSpecSpec, have []rtnl.Link) []Step {
-	var steps []Step
-	for _, w := range want {
-		i := slices.IndexFunc(have, func(l rtnl.Link) bool { return l.Name == w.Name })
-		if i < 0 {
-			continue
-		}
-		l := have[i]
-		if w.MTU != 0 && w.MTU != l.Status.MTU {
-			steps = append(steps, Step{Op: SetMTU, Link: l, MTU: w.MTU})
-		}
-		if w.Up && !l.Up {
-			steps = append(steps, Step{Op: SetUp, Link: l})
-		}
-	}
-	return steps
 }
 
 // Addresses plans the addresses: those of ours that nobody wants go first,

@@ -4,7 +4,7 @@
 // It decides nothing. What it makes bears a mark in the kernel, so that it is
 // known as ours after a restart: addresses the protocol AddressProtocol (Linux
 // 5.18; an older kernel forgets it, and such an address is never taken away),
-// routes the protocol they ask for. All functions are safe for concurrent use.
+// routes the protocol they ask for, links the group LinkGroup. All functions are safe for concurrent use.
 package rtnl
 
 import (
@@ -31,6 +31,7 @@ type Link struct {
 	Name   string
 	Status network.LinkStatusSpec
 	Up     bool // administratively
+	Ours   bool // made by us
 }
 
 // Address is an address of a link.
@@ -67,19 +68,28 @@ func Links() ([]Link, error) {
 		return nil, fmt.Errorf("list links: %w", err)
 	}
 	out := make([]Link, 0, len(list))
+	name := func(index int) string {
+		for _, l := range list {
+			if l.Attrs().Index == index {
+				return l.Attrs().Name
+			}
+		}
+		return ""
+	}
 	for _, l := range list {
-		out = append(out, fromLink(l))
+		out = append(out, fromLink(l, name))
 	}
 	return out, nil
 }
 
-func fromLink(l netlink.Link) Link {
+// fromLink is a link; name tells those of others, by index.
+func fromLink(l netlink.Link, name func(index int) string) Link {
 	a := l.Attrs()
 	kind := l.Type()
 	if kind == "device" { // the library's word for "no kind"
 		kind = ""
 	}
-	out := Link{Name: a.Name, Up: a.RawFlags&unix.IFF_UP != 0, Status: network.LinkStatusSpec{
+	out := Link{Name: a.Name, Up: a.RawFlags&unix.IFF_UP != 0, Ours: a.Group == LinkGroup, Status: network.LinkStatusSpec{
 		Alias: a.Alias, AltNames: a.AltNames, Index: uint32(a.Index), LinkIndex: uint32(a.ParentIndex), MasterIndex: uint32(a.MasterIndex),
 		Flags: network.LinkFlags(a.RawFlags), HardwareAddr: network.HardwareAddr(a.HardwareAddr), PermanentAddr: network.HardwareAddr(a.PermHWAddr),
 		MTU: uint32(a.MTU), OperationalState: network.OperationalState(a.OperState), Kind: kind, Type: linkType(a.EncapType),
@@ -87,6 +97,12 @@ func fromLink(l netlink.Link) Link {
 	}}
 	if a.Slave != nil {
 		out.Status.SlaveKind = a.Slave.SlaveType()
+	}
+	switch l := l.(type) {
+	case *netlink.Vlan:
+		out.Status.VLAN = network.VLANSpec{VID: uint16(l.VlanId), Protocol: network.VLANProtocol(l.VlanProtocol)}
+	case *netlink.Bond:
+		out.Status.BondMaster = fromBond(l, name)
 	}
 	if a.ParentDevBus == "pci" {
 		out.Status.BusPath = a.ParentDev
