@@ -40,6 +40,7 @@ import (
 	"talos/api/cluster"
 	"talos/api/configuration"
 	"talos/api/inspect"
+	"talos/api/integrity"
 	"talos/api/machine"
 	"talos/api/network"
 	"talos/api/roster"
@@ -70,6 +71,15 @@ type Options struct {
 	// its calls over all endpoints that work, so that a call without a target
 	// is answered by any of them.
 	First bool
+
+	// Insecure connects to one machine that waits for its first configuration:
+	// the one of Nodes, else of Endpoints. No talosconfig is read and no client
+	// certificate shown; the machine's own is not verified, but its key must have
+	// one of Fingerprints, if there are any: the SHA-256 that its console shows,
+	// base64 or hexadecimal. Without, Seen is told the one that the machine has.
+	Insecure     bool
+	Fingerprints []string
+	Seen         func(fingerprint string)
 }
 
 // Client is a set of connections to the endpoints of one cluster.
@@ -82,6 +92,7 @@ type Client struct {
 	Inspect        inspect.InspectServiceClient
 	Configurations configuration.ConfigurationServiceClient
 	Roster         roster.RosterServiceClient
+	Integrity      integrity.IntegrityServiceClient
 	Resources      cosi.StateClient // wrap it with cosi-project/runtime's client adapter for typed resources
 
 	conn    *grpc.ClientConn
@@ -90,10 +101,15 @@ type Client struct {
 	nodes   []string
 	name    string // of the context
 	roles   []string
+
+	insecure bool
 }
 
 // New prepares a client. It reads files, but connects only with the first call.
 func New(_ context.Context, o Options) (*Client, error) {
+	if o.Insecure {
+		return newInsecure(o)
+	}
 	ctx, name, err := o.context()
 	if err != nil {
 		return nil, err
@@ -228,6 +244,7 @@ func (c *Client) use(conn *grpc.ClientConn) {
 	c.Inspect = inspect.NewInspectServiceClient(conn)
 	c.Configurations = configuration.NewConfigurationServiceClient(conn)
 	c.Roster = roster.NewRosterServiceClient(conn)
+	c.Integrity = integrity.NewIntegrityServiceClient(conn)
 	c.Resources = cosi.NewStateClient(conn)
 }
 

@@ -77,10 +77,11 @@ type namedConn struct {
 type recorder struct {
 	credentials.TransportCredentials
 	dials *dials
+	check func(tls.ConnectionState) error // of the server; may be nil
 }
 
 func (r *recorder) Clone() credentials.TransportCredentials {
-	return &recorder{TransportCredentials: r.TransportCredentials.Clone(), dials: r.dials}
+	return &recorder{TransportCredentials: r.TransportCredentials.Clone(), dials: r.dials, check: r.check}
 }
 
 func (r *recorder) ClientHandshake(ctx context.Context, authority string, raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
@@ -89,6 +90,11 @@ func (r *recorder) ClientHandshake(ctx context.Context, authority string, raw ne
 		return r.TransportCredentials.ClientHandshake(ctx, authority, raw)
 	}
 	conn, info, err := r.TransportCredentials.ClientHandshake(ctx, authority, raw)
+	if tlsInfo, ok := info.(credentials.TLSInfo); err == nil && ok && r.check != nil {
+		if err = r.check(tlsInfo.State); err != nil {
+			conn.Close()
+		}
+	}
 	r.dials.note(named.endpoint, err)
 	if err != nil {
 		return nil, nil, err
@@ -183,11 +189,14 @@ func transportTrouble(said string) bool {
 // rank orders kinds by how much they tell: a refused certificate explains more
 // than an endpoint that is down.
 func rank(k Kind) int {
-	return slices.Index([]Kind{Unreachable, Lost, UntrustedServer, RefusedClient, ExpiredClient}, k)
+	return slices.Index([]Kind{Unreachable, Lost, UntrustedServer, Unconfigured, RefusedClient, Configured, ExpiredClient}, k)
 }
 
 // classify names what one failed connection means.
 func classify(err error) (Kind, string) {
+	if kind, text, ok := classifyMaintenance(err); ok {
+		return kind, text
+	}
 	if kind, text, ok := classifyServer(err); ok {
 		return kind, text
 	}

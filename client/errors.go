@@ -21,6 +21,8 @@ const (
 	UntrustedServer Kind = "untrusted server"                // its certificate is of another CA, expired or for another name
 	RefusedClient   Kind = "client certificate refused"      // the server does not know our CA, or wants a certificate and got none
 	ExpiredClient   Kind = "client certificate expired"      // ours is past its end, or not yet valid
+	Unconfigured    Kind = "not configured yet"              // it waits for its first configuration: connect with Insecure
+	Configured      Kind = "configured already"              // it waits no longer: connect without Insecure
 	Denied          Kind = "permission denied"               // our role may not do this
 	NotFound        Kind = "not found"                       // the thing asked for is not there
 	Exists          Kind = "already exists"                  // done before
@@ -123,6 +125,8 @@ func (c *Client) wrap(ctx context.Context, method string, err error) error {
 		status:   st,
 	}
 	switch {
+	case st.Code() == codes.Unauthenticated && c.insecure: // it got its configuration meanwhile
+		e.Kind = Configured
 	case st.Code() == codes.Unavailable:
 		e.Kind, e.Text = c.dials.explain(st.Message())
 	case e.Kind == Timeout && c.dials.silent():

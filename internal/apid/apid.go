@@ -7,7 +7,13 @@
 // in the cluster. Whatever
 // fails to prove itself is refused: a method that the table lacks, a
 // certificate of another CA, an expired one, metadata that claims a role.
+// However many connections of strangers there are, those with a certificate get
+// in (package door).
 // Certificates change under it without a call being dropped.
+//
+// While the node has no configuration it serves whoever comes, without asking
+// for a certificate, and little (maintenance.go); the first configuration ends
+// that for as long as the process lives.
 //
 // On a control plane node it also passes calls on to the nodes that they name,
 // one or many (docs/explanation/forwarding.md).
@@ -47,9 +53,15 @@ const (
 	handshakeTimeout = 10 * time.Second // for TLS and HTTP/2 to come up
 	maxStreams       = 256              // calls at once on a connection
 	maxHeader        = 256 << 10        // bytes of metadata in a call; a fleet's names fit
-	maxConns         = 512              // a client needs one or two
-	maxConnsPerPeer  = 64
-	maxPeers         = 2048 // connections to other nodes
+	maxPeers         = 2048             // connections to other nodes
+)
+
+// Connections at one time: of who has shown no certificate yet, and then of the
+// holders of certificates, each of whom needs one or two.
+var (
+	strangers  = door.Limits{Total: 512, Each: 64, Net: 256}
+	neighbours = door.Limits{Total: 256, Each: 64}
+	callers    = door.Limits{Total: 512, Each: 64, Firm: true}
 )
 
 // Config says what apid works with.
@@ -93,12 +105,20 @@ func Serve(ctx context.Context, log *slog.Logger, config Config) error {
 		wg.Wait()
 	}()
 	ring, own, others := &keyring{}, &self{}, &members{}
-	peers := proxy.NewPeers(dialer{ring}.dial, maxPeers)
+	peers := proxy.NewPeers(dialer{ring, others}.dial, maxPeers)
 	defer peers.Close()
-	ready := make(chan struct{})
-	first := sync.OnceFunc(func() { close(ready) })
-	wg.Go(func() { ring.follow(ctx, log, config.Store, func() { peers.Renew(); first() }) })
-	wg.Go(func() { others.follow(ctx, log, config.Store) })
+	ready, over := make(chan struct{}), make(chan struct{})
+	first, configured := sync.OnceFunc(func() { close(ready) }), sync.OnceFunc(func() { close(over) })
+	wg.Go(func() {
+		ring.follow(ctx, log, config.Store, func(k *keys) {
+			peers.Renew()
+			first()
+			if !k.maintenance {
+				configured()
+			}
+		})
+	})
+	wg.Go(func() { others.follow(ctx, log, config.Store, peers.Drop) })
 	wg.Go(func() { own.followAddresses(ctx, log, config.Store) })
 	wg.Go(func() { own.followHostname(ctx, log, config.Store) })
 	select {
@@ -111,15 +131,23 @@ func Serve(ctx context.Context, log *slog.Logger, config Config) error {
 	server := newServer(newDoorman(ring, log), g.handle)
 	stop := context.AfterFunc(ctx, func() { door.Stop(server, grace) })
 	defer stop()
-	log.Info("serving", "address", config.Listener.Addr().String())
-	if err := server.Serve(door.Limit(config.Listener, maxConns, maxConnsPerPeer)); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
+	var listener net.Listener = door.NewGuard(config.Listener, door.Config{
+		Strangers: strangers, Neighbours: neighbours, Proven: callers, Patience: handshakeTimeout, Known: others.has, Log: log,
+	})
+	if ring.now.Load().maintenance {
+		lobby := newLobby(newDoorman(ring, log), g.handle, listener.Addr())
+		wg.Go(func() { lobby.serve(ctx, over, log) })
+		listener = &entrance{Listener: listener, ring: ring, lobby: lobby}
+	}
+	log.Info("serving", "address", config.Listener.Addr().String(), "maintenance", ring.now.Load().maintenance)
+	if err := server.Serve(listener); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
 		return fmt.Errorf("serve %s: %w", config.Listener.Addr(), err)
 	}
 	return nil
 }
 
-func newServer(creds *doorman, handle grpc.StreamHandler) *grpc.Server {
-	return grpc.NewServer(
+func newServer(creds *doorman, handle grpc.StreamHandler, more ...grpc.ServerOption) *grpc.Server {
+	return grpc.NewServer(append([]grpc.ServerOption{
 		grpc.Creds(creds), grpc.ForceServerCodecV2(proxy.Codec()), grpc.UnknownServiceHandler(handle),
 		grpc.MaxRecvMsgSize(proxy.MaxMessage), grpc.MaxSendMsgSize(proxy.MaxMessage), grpc.MaxHeaderListSize(maxHeader),
 		grpc.MaxConcurrentStreams(maxStreams), grpc.ConnectionTimeout(handshakeTimeout),
@@ -127,37 +155,58 @@ func newServer(creds *doorman, handle grpc.StreamHandler) *grpc.Server {
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second, MaxConnectionIdle: 30 * time.Minute}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
 		grpc.NumStreamWorkers(proxy.Workers),
-	)
+	}, more...)...)
 }
 
 // follow keeps the ring up to date and calls changed at each new keys. Keys
-// that cannot be used are reported, and those before stay.
-func (r *keyring) follow(ctx context.Context, log *slog.Logger, st state.State, changed func()) {
-	var last resource.Version
+// that cannot be used are reported, and those before stay. So do those that
+// went away, but for those of maintenance mode: nobody comes in without a
+// certificate any more, and nobody else before there is another.
+func (r *keyring) follow(ctx context.Context, log *slog.Logger, st state.State, changed func(*keys)) {
+	var last *secrets.ApiCertificate
 	follow.Kind(ctx, st, log, secrets.Namespace, secrets.ApiCertificateType, func(all map[resource.ID]*secrets.ApiCertificate) {
-		certificate := all[certificateID]
-		if certificate == nil || certificate.Metadata().Version().Equal(last) {
+		certificate, now := all[certificateID], r.now.Load()
+		switch {
+		case certificate == nil && now != nil && now.maintenance:
+			r.now.Store(noKeys)
+			log.Info("certificate of maintenance mode gone: waiting for another")
+			changed(noKeys)
+			return
+		case certificate == nil, last != nil && same(certificate.Metadata(), last.Metadata()):
 			return
 		}
-		last = certificate.Metadata().Version()
+		last = certificate
+		version := certificate.Metadata().Version()
 		k, err := newKeys(certificate.TypedSpec())
+		if err == nil && k.maintenance && now != nil && !now.maintenance {
+			err = errConfigured
+		}
 		if err != nil {
-			log.Error("certificates not usable", "version", last, "err", err)
+			log.Error("certificates not usable", "version", version, "err", err)
 			return
 		}
 		r.now.Store(k)
-		log.Info("certificates changed", "version", last, "maintenance", k.maintenance, "forwards", k.client != nil)
-		changed()
+		log.Info("certificates changed", "version", version, "maintenance", k.maintenance, "forwards", k.client != nil)
+		changed(k)
 	})
 }
 
-func (m *members) follow(ctx context.Context, log *slog.Logger, st state.State) {
+// same tells whether two resources of one id are one and the same: a version
+// counts from when it was created.
+func same(a, b *resource.Metadata) bool {
+	return a.Version().Equal(b.Version()) && a.Created().Equal(b.Created())
+}
+
+// follow keeps the list up to date, and drops what others are meant by now.
+func (m *members) follow(ctx context.Context, log *slog.Logger, st state.State, drop func(name string)) {
 	follow.Kind(ctx, st, log, cluster.Namespace, cluster.MemberType, func(all map[resource.ID]*cluster.Member) {
 		specs := make([]*cluster.MemberSpec, 0, len(all))
 		for _, r := range all {
 			specs = append(specs, r.TypedSpec())
 		}
-		m.set(specs)
+		for _, name := range m.set(specs) {
+			drop(name)
+		}
 	})
 }
 

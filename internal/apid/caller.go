@@ -20,6 +20,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"talos/internal/authz"
+	"talos/internal/door"
 )
 
 // caller is who holds a connection: read from the certificate once, at the
@@ -63,6 +64,9 @@ func (c *caller) check(current *keys, now time.Time) error {
 		return nil
 	}
 	if !current.maintenance {
+		if len(c.chain) == 0 {
+			return status.Error(codes.Unauthenticated, "maintenance mode is over: this node has a configuration, and wants a client certificate")
+		}
 		if err := current.verify(c.chain, now); err != nil {
 			return status.Error(codes.Unauthenticated, err.Error())
 		}
@@ -124,7 +128,26 @@ func (d *doorman) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo,
 		conn.Close()
 		return nil, nil, errors.New("no client certificate")
 	}
+	if err := seat(raw, c.print); err != nil {
+		conn.Close()
+		d.refused(raw.RemoteAddr(), fmt.Errorf("client %q, serial %s: %w", c.subject, c.serial, err))
+		return nil, nil, err
+	}
 	return conn, c, nil
+}
+
+// seat takes a connection out of the strangers' number: the certificate has
+// a number of its own. In maintenance nobody can show one; all stay strangers.
+func seat(raw net.Conn, print string) error {
+	conn, ok := raw.(*door.Conn)
+	if !ok {
+		return fmt.Errorf("connection is a %T", raw)
+	}
+	if print == "" {
+		conn.Stay()
+		return nil
+	}
+	return conn.Admit(print)
 }
 
 // Clone is credentials.TransportCredentials.
@@ -135,7 +158,7 @@ func (d *doorman) Clone() credentials.TransportCredentials {
 }
 
 func (d *doorman) refused(addr net.Addr, err error) {
-	if errors.Is(err, io.EOF) {
+	if errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed) { // by us: the door's log has a number
 		d.log.Debug("connection closed before the handshake", "peer", addr)
 		return
 	}

@@ -1,6 +1,7 @@
 package apid
 
 import (
+	"strings"
 	"sync"
 
 	"google.golang.org/grpc/codes"
@@ -12,14 +13,15 @@ import (
 const (
 	maxCalls          = 2048
 	maxCallsPerCaller = 512
+	maxCallsPerGuest  = 64 // of one host, in maintenance mode
 
 	// What calls to several nodes add: each node is a call of its own there.
 	maxLegs          = 2 * maxNodes
 	maxLegsPerCaller = maxNodes
 )
 
-// calls counts those that are open, by the caller's certificate: nobody takes
-// all there are.
+// calls counts those that are open, by the caller's certificate, or host in
+// maintenance mode: nobody takes all there are.
 type calls struct {
 	mu    sync.Mutex // guards the fields below
 	open  load
@@ -39,9 +41,13 @@ func (c *calls) begin(who string, targets int) (end func(), err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	own, all := c.byWho[who].plus(more), c.open.plus(more)
+	most := maxCallsPerCaller
+	if strings.HasPrefix(who, guestPrefix) {
+		most = maxCallsPerGuest
+	}
 	switch {
-	case own.calls > maxCallsPerCaller:
-		return nil, status.Errorf(codes.ResourceExhausted, "%d calls of this client are open already", maxCallsPerCaller)
+	case own.calls > most:
+		return nil, status.Errorf(codes.ResourceExhausted, "%d calls of this client are open already", most)
 	case own.legs > maxLegsPerCaller:
 		return nil, status.Errorf(codes.ResourceExhausted, "calls of this client to %d nodes are open already", maxLegsPerCaller)
 	case all.calls > maxCalls:

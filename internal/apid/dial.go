@@ -11,6 +11,9 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"talos/internal/layout"
+	"talos/internal/pki"
 )
 
 const (
@@ -22,8 +25,15 @@ const (
 	unheard = 5 * time.Second
 )
 
+// errBlank is what is wrong with a node that shows the certificate of
+// maintenance mode.
+var errBlank = errors.New("it is in maintenance mode and waits for its first configuration")
+
 // dialer reaches other nodes with the node's certificates of the moment.
-type dialer struct{ ring *keyring }
+type dialer struct {
+	ring    *keyring
+	members *members
+}
 
 // dial connects to the first of the addresses where a node proves, by a
 // certificate of an accepted CA, to be of that name or address.
@@ -50,6 +60,13 @@ func (d dialer) try(ctx context.Context, k *keys, name, address string) (net.Con
 	config.ServerName = name
 	conn := tls.Client(raw, config)
 	err = conn.HandshakeContext(ctx)
+	var unverified *tls.CertificateVerificationError
+	if errors.As(err, &unverified) && len(unverified.UnverifiedCertificates) > 0 && pki.Maintenance(unverified.UnverifiedCertificates[0]) {
+		err = errBlank
+	}
+	if err == nil {
+		err = d.mayBe(name, conn.ConnectionState())
+	}
 	if err == nil && conn.ConnectionState().NegotiatedProtocol != "h2" {
 		err = errors.New("it does not speak HTTP/2")
 	}
@@ -58,6 +75,19 @@ func (d dialer) try(ctx context.Context, k *keys, name, address string) (net.Con
 		return nil, fmt.Errorf("TLS with %s: %w", address, err)
 	}
 	return conn, nil
+}
+
+// mayBe holds that a control plane node shows what only control plane nodes
+// have. A worker may have got a certificate for a name, or at an address, before
+// a control plane node announced itself there.
+func (d dialer) mayBe(name string, state tls.ConnectionState) error {
+	if !d.members.controlPlane(name) {
+		return nil
+	}
+	if err := state.PeerCertificates[0].VerifyHostname(layout.APIName); err != nil {
+		return fmt.Errorf("its certificate is not that of a control plane node, which %s is", name)
+	}
+	return nil
 }
 
 // giveUpUnheard sets TCP_USER_TIMEOUT (tcp(7)): a node whose network is gone

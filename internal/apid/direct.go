@@ -15,7 +15,6 @@ import (
 	"talos/internal/authz"
 	"talos/internal/layout"
 	"talos/internal/proxy"
-	"talos/internal/resources/cluster"
 )
 
 // Metadata that names targets.
@@ -93,6 +92,8 @@ func (d *director) targets(to destination, k *keys, local string) (targets []pro
 		switch {
 		case d.self.is(name, local):
 			target.Server = d.local
+		case k.maintenance:
+			target.Err = status.Errorf(codes.PermissionDenied, "no request forwarding: %q is another node, and one in maintenance mode passes nothing on", name)
 		case k.client == nil:
 			target.Err = status.Errorf(codes.PermissionDenied, "no request forwarding: %q is another node, and only control plane nodes pass calls on; use one of them as the endpoint", name)
 		default:
@@ -129,48 +130,6 @@ func parseAddr(name string) (netip.Addr, bool) {
 
 func apiAddress(addr netip.Addr) string {
 	return net.JoinHostPort(addr.String(), strconv.Itoa(layout.APIPort))
-}
-
-// member is a node of the cluster as calls reach it.
-type member struct {
-	hostname  string
-	addresses []string // host and port
-}
-
-// members are the nodes by their names, in lower case. Two of one name are not
-// told apart: no call goes there by name.
-type members struct {
-	byName atomic.Pointer[map[string][]member]
-}
-
-func (m *members) set(specs []*cluster.MemberSpec) {
-	byName := make(map[string][]member, len(specs))
-	for _, s := range specs {
-		name := canonical(s.Hostname)
-		if name == "" || len(s.Addresses) == 0 {
-			continue
-		}
-		one := member{hostname: name}
-		for _, addr := range s.Addresses[:min(len(s.Addresses), maxAddresses)] {
-			one.addresses = append(one.addresses, apiAddress(addr))
-		}
-		byName[name] = append(byName[name], one)
-	}
-	m.byName.Store(&byName)
-}
-
-func (m *members) find(name string) (member, error) {
-	var found []member
-	if byName := m.byName.Load(); byName != nil {
-		found = (*byName)[canonical(name)]
-	}
-	switch len(found) {
-	case 1:
-		return found[0], nil
-	case 0:
-		return member{}, status.Errorf(codes.NotFound, "no node of the cluster is called %q: `get members` lists them", name)
-	}
-	return member{}, status.Errorf(codes.FailedPrecondition, "%d nodes of the cluster are called %q: name the address", len(found), name)
 }
 
 // self is what this node is called.

@@ -30,7 +30,7 @@ func (g *gate) handle(_ any, stream grpc.ServerStream) error {
 	call, err := g.admit(stream.Context(), stream, &record)
 	if err == nil {
 		var end func()
-		if end, err = g.calls.begin(record.Print+record.Via+record.Serial, len(call.Targets)); err == nil {
+		if end, err = g.calls.begin(who(&record), len(call.Targets)); err == nil {
 			defer end()
 		}
 	}
@@ -43,6 +43,14 @@ func (g *gate) handle(_ any, stream grpc.ServerStream) error {
 	record.Code = status.Code(err).String()
 	g.audit.Record(record)
 	return err
+}
+
+// who is the caller as calls are counted: by his certificate.
+func who(record *audit.Record) string {
+	if by := record.Print + record.Via + record.Serial; by != "" {
+		return by
+	}
+	return guestPrefix + host(record.Peer)
 }
 
 // admit decides on a call; it fills in the record as far as it gets.

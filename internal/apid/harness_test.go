@@ -138,7 +138,7 @@ func (l *lines) String() string {
 // wait returns once the log has a line with all the words.
 func (l *lines) wait(t testing.TB, words ...string) string {
 	t.Helper()
-	for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
 	next:
 		for line := range strings.Lines(l.String()) {
 			for _, word := range words {
@@ -163,6 +163,8 @@ type machined struct {
 	block    chan struct{} // Reboot waits for it
 	tag      string        // what Version says; v1.2.3 if empty
 	slow     bool          // Version waits until the caller has gone
+
+	maintenance bool // it has no configuration either
 }
 
 func (m *machined) note(ctx context.Context) {
@@ -195,6 +197,14 @@ func (m *machined) Reboot(ctx context.Context, _ *machine.RebootRequest) (*machi
 		<-m.block
 	}
 	return &machine.RebootResponse{}, nil
+}
+
+func (m *machined) ApplyConfiguration(ctx context.Context, _ *machine.ApplyConfigurationRequest) (*machine.ApplyConfigurationResponse, error) {
+	m.note(ctx)
+	if m.block != nil {
+		<-m.block
+	}
+	return &machine.ApplyConfigurationResponse{Messages: []*machine.ApplyConfiguration{{ModeDetails: "applied"}}}, nil
 }
 
 func (m *machined) Events(r *machine.EventsRequest, stream grpc.ServerStreamingServer[machine.Event]) error {
@@ -234,9 +244,10 @@ func (m *machined) serve(t testing.TB, socket string) (stop func()) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	unconfigured := authz.WithMaintenance(func() bool { return m.maintenance })
 	server := grpc.NewServer(grpc.MaxRecvMsgSize(64<<20), grpc.MaxSendMsgSize(64<<20),
 		grpc.InitialWindowSize(door.Window), grpc.InitialConnWindowSize(door.Window),
-		grpc.UnaryInterceptor(authz.UnaryServerInterceptor()), grpc.StreamInterceptor(authz.StreamServerInterceptor()))
+		grpc.UnaryInterceptor(authz.UnaryServerInterceptor(unconfigured)), grpc.StreamInterceptor(authz.StreamServerInterceptor(unconfigured)))
 	machine.RegisterMachineServiceServer(server, m)
 	go server.Serve(listener)
 	t.Cleanup(server.Stop)
@@ -266,6 +277,7 @@ type identity struct {
 	addresses        []netip.Prefix
 	server, client   *respem.CertificateAndKey
 	members          []*cluster.MemberSpec
+	maintenance      bool // the node has no configuration
 }
 
 // newNode is a worker: it has no certificate to speak to others.
@@ -280,7 +292,7 @@ func newNode(t testing.TB) *node {
 
 func startNode(t testing.TB, id identity) *node {
 	t.Helper()
-	n := &node{machined: &machined{}, log: &lines{}, audit: &lines{}, ca: id.ca}
+	n := &node{machined: &machined{maintenance: id.maintenance}, log: &lines{}, audit: &lines{}, ca: id.ca}
 	dir := t.TempDir()
 	n.machineSocket, n.routerSocket = filepath.Join(dir, "m.sock"), filepath.Join(dir, "r.sock")
 	n.stopMachined = n.machined.serve(t, n.machineSocket)
@@ -292,6 +304,9 @@ func startNode(t testing.TB, id identity) *node {
 	}
 	certificate := secrets.NewApiCertificate("api")
 	*certificate.TypedSpec() = secrets.ApiCertificateSpec{Server: id.server, Client: id.client, AcceptedCAs: []*respem.Certificate{{Crt: n.ca.pem}}}
+	if id.maintenance {
+		*certificate.TypedSpec() = secrets.ApiCertificateSpec{Server: id.server, SkipVerifyingClientCert: true}
+	}
 	addresses := network.NewNodeAddress("current")
 	addresses.TypedSpec().Addresses = id.addresses
 	hostname := network.NewHostnameStatus("hostname")

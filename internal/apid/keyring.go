@@ -21,6 +21,14 @@ type keys struct {
 	maintenance bool // nobody has a client certificate yet
 }
 
+// noKeys is the state between maintenance mode and the first certificate that
+// was issued: nobody can prove anything.
+var noKeys = &keys{roots: x509.NewCertPool()}
+
+// errConfigured refuses the certificate of maintenance mode on a node that had
+// another: there is no way back but a reboot.
+var errConfigured = errors.New("maintenance mode: this node had a configuration already")
+
 // keyring is the state that counts now.
 type keyring struct{ now atomic.Pointer[keys] }
 
@@ -117,7 +125,7 @@ func (r *keyring) serverConfig() *tls.Config {
 		NextProtos: []string{"h2"},
 		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
 			k := r.now.Load()
-			if k == nil {
+			if k == nil || k.config == nil {
 				return nil, errors.New("this node has no certificate yet")
 			}
 			return k.config, nil

@@ -24,6 +24,7 @@ import (
 	_ "talos/api/configuration"
 	_ "talos/api/health"
 	_ "talos/api/inspect"
+	_ "talos/api/integrity"
 	"talos/api/machine"
 	_ "talos/api/network"
 	_ "talos/api/roster"
@@ -135,7 +136,11 @@ func TestCheck(t *testing.T) {
 		{apply, "os:reader", false, codes.PermissionDenied},
 		{apply, "os:reader", true, codes.OK},
 		{apply, "", true, codes.PermissionDenied},
+		{version, "os:reader", true, codes.OK},
+		{version, "", true, codes.PermissionDenied},
+		{meta, "os:meta:writer", true, codes.PermissionDenied},
 		{reboot, "os:reader", true, codes.PermissionDenied},
+		{reboot, "os:admin", true, codes.PermissionDenied}, // there is no such certificate yet
 		{"/machine.MachineService/Nothing", "os:admin", false, codes.PermissionDenied},
 		{"/securityapi.SecurityService/Certificate", "os:admin", false, codes.PermissionDenied},
 		{"/talos.v1.Signer/Sign", "os:admin", false, codes.PermissionDenied},
@@ -144,6 +149,33 @@ func TestCheck(t *testing.T) {
 		if got := status.Code(Check(c.method, NewRoles(c.roles), c.maintenance)); got != c.want {
 			t.Errorf("Check(%q, %q, %v) = %v, want %v", c.method, c.roles, c.maintenance, got, c.want)
 		}
+	}
+}
+
+// TestMaintenanceOffer is the list as people read it: a method that is added to
+// the protocol is not offered, and one that is offered is in this list.
+func TestMaintenanceOffer(t *testing.T) {
+	want := []string{
+		"/cosi.resource.State/Get", "/cosi.resource.State/List", "/cosi.resource.State/Watch",
+		"/machine.MachineService/ApplyConfiguration", "/machine.MachineService/Dmesg", "/machine.MachineService/Events",
+		"/machine.MachineService/Hostname", "/machine.MachineService/Logs", "/machine.MachineService/LogsContainers",
+		"/machine.MachineService/Memory", "/machine.MachineService/ServiceList", "/machine.MachineService/Version",
+		"/network.NetworkService/Interfaces", "/network.NetworkService/Routes",
+		"/storage.StorageService/Disks",
+	}
+	var got []string
+	for method := range table() {
+		err := Check(method, NewRoles("os:reader"), true)
+		switch {
+		case err == nil:
+			got = append(got, method)
+		case !strings.Contains(status.Convert(err).Message(), "not offered in maintenance mode: until this node has a configuration"):
+			t.Errorf("Check(%s) = %v, want the reason", method, err)
+		}
+	}
+	slices.Sort(got)
+	if !slices.Equal(got, want) {
+		t.Errorf("offered in maintenance mode: %q, want %q", got, want)
 	}
 }
 
@@ -181,6 +213,23 @@ func TestResourceRule(t *testing.T) {
 		if got != c.want {
 			t.Errorf("rule(%s, %v, %q) = %v, want %v", c.kind, c.verb, c.roles, got, c.want)
 		}
+	}
+	blank := true
+	during := ResourceRule(append(secrets.Types(), network.Types()...), WithMaintenance(func() bool { return blank }))
+	for kind, want := range map[resource.Type]codes.Code{
+		network.LinkStatusType: codes.OK, network.LinkSpecType: codes.PermissionDenied, secrets.ApiCertificateType: codes.PermissionDenied,
+	} {
+		ctx := NewContext(context.Background(), Identity{Roles: NewRoles("os:reader")})
+		if got := status.Code(during(ctx, state.Access{ResourceType: kind, Verb: state.List})); got != want {
+			t.Errorf("rule in maintenance mode (%s) = %v, want %v", kind, got, want)
+		}
+		if got := status.Code(during(ctx, state.Access{ResourceType: kind, Verb: state.Update})); got != codes.PermissionDenied {
+			t.Errorf("rule in maintenance mode: update of %s = %v, want PermissionDenied", kind, got)
+		}
+	}
+	blank = false
+	if during(NewContext(context.Background(), Identity{Roles: NewRoles("os:reader")}), state.Access{ResourceType: network.LinkStatusType, Verb: state.List}) == nil {
+		t.Error("a reader may read links after maintenance mode")
 	}
 	for _, d := range secrets.Types() {
 		kind := d.Provider.ResourceDefinition().Type

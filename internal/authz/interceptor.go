@@ -9,15 +9,20 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// Check decides whether somebody with these roles may call the method;
-// maintenance tells that the node has no configuration yet. The error is a
-// gRPC status.
+// Check decides whether somebody with these roles may call the method. In
+// maintenance mode, while the node has no configuration, nobody has shown a
+// certificate: readers may call what the table offers then, and nobody anything
+// else. The error is a gRPC status.
 func Check(method string, have Roles, maintenance bool) error {
 	m, ok := Lookup(method)
 	if !ok {
 		return status.Errorf(codes.PermissionDenied, "%s is not a method that anybody may call", method)
 	}
-	if have.Any(m.Roles) || maintenance && m.Maintenance && have.Has(Reader) {
+	if maintenance && !m.Maintenance {
+		return status.Errorf(codes.PermissionDenied, "%s is not offered in maintenance mode: until this node has a configuration it knows nobody, "+
+			"so it shows disks, links and logs, takes a configuration, and does nothing else", method)
+	}
+	if have.Any(m.Roles) || maintenance && have.Has(Reader) {
 		return nil
 	}
 	if have == 0 {
@@ -26,13 +31,13 @@ func Check(method string, have Roles, maintenance bool) error {
 	return status.Errorf(codes.PermissionDenied, "%s needs one of %s, the caller has %s", method, m.Roles, have)
 }
 
-// Option changes an interceptor.
+// Option changes an interceptor or a rule.
 type Option func(*options)
 
 type options struct{ maintenance func() bool }
 
-// WithMaintenance lets readers call what a node without configuration offers
-// while the function says so.
+// WithMaintenance lets readers call what a node without configuration offers,
+// and nothing else, while the function says so.
 func WithMaintenance(now func() bool) Option {
 	return func(o *options) { o.maintenance = now }
 }

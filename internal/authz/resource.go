@@ -10,13 +10,16 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"talos/internal/resources/network"
 	"talos/internal/resources/object"
 )
 
 // ResourceRule guards the resource store as the API shows it: nobody writes,
 // readers and operators read what is not sensitive, administrators read
-// everything. A type that the definitions lack counts as sensitive.
-func ResourceRule(definitions []object.Definition) state.FilteringRule {
+// everything. A type that the definitions lack counts as sensitive. In
+// maintenance mode links are not: there is no secret in the machine yet.
+func ResourceRule(definitions []object.Definition, opts ...Option) state.FilteringRule {
+	o := build(opts)
 	open := map[resource.Type]bool{meta.NamespaceType: true, meta.ResourceDefinitionType: true}
 	for _, d := range definitions {
 		if rd := d.Provider.ResourceDefinition(); rd.Sensitivity == spec.NonSensitive {
@@ -32,6 +35,8 @@ func ResourceRule(definitions []object.Definition) state.FilteringRule {
 			return nil
 		case !roles.Any(bit(Operator) | bit(Reader)):
 			return status.Errorf(codes.PermissionDenied, "reading %s needs one of %s", access.ResourceType, bit(Admin)|bit(Operator)|bit(Reader))
+		case access.ResourceType == network.LinkStatusType && o.maintenance():
+			return nil
 		case !open[access.ResourceType]:
 			return status.Errorf(codes.PermissionDenied, "reading %s needs %s", access.ResourceType, Admin)
 		}

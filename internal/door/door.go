@@ -1,6 +1,9 @@
 // Package door holds what our servers share at their edge: how many
-// connections they take before anybody has proved anything, and how they
-// stop.
+// connections they take, of whom, and who has to go when there are too many
+// (Guard), what becomes of a panic in a call, and how they stop.
+//
+// It leaves to them how somebody proves who he is. All of it is safe for
+// concurrent use.
 package door
 
 import (

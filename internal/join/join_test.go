@@ -34,7 +34,9 @@ import (
 	"talos/internal/layout"
 	"talos/internal/pki"
 	"talos/internal/resources/cluster"
+	"talos/internal/resources/runtime"
 	secretres "talos/internal/resources/secrets"
+	"talos/internal/resources/v1alpha1"
 	"talos/internal/secrets"
 )
 
@@ -300,6 +302,9 @@ func TestThief(t *testing.T) {
 		{what: "localhost", call: call{names: []string{"localhost"}}, want: codes.PermissionDenied, words: "not a node's"},
 		{what: "localhost's address", call: call{names: []string{"evil"}, addresses: []string{"127.0.0.1"}}, want: codes.PermissionDenied, words: "127.0.0.1"},
 		{what: "a trustd's name", call: call{names: []string{layout.TrustName}}, want: codes.PermissionDenied, words: "not a node's"},
+		{what: "a control plane node's API's name", call: call{names: []string{layout.APIName}}, want: codes.PermissionDenied, words: "not a node's"},
+		{what: "it beside a name", call: call{names: []string{"api", layout.APIName}}, want: codes.PermissionDenied, words: "not a node's"},
+		{what: "a member of etcd's name", call: call{names: []string{"one"}}, want: codes.PermissionDenied, words: "control plane"},
 		{what: "no name", call: call{}, want: codes.PermissionDenied, words: "no host"},
 		{what: "wrong token", call: call{names: []string{"evil"}, token: "aaaaaa.0123456789abcdef"}, want: codes.PermissionDenied, words: "token"},
 		{what: "wrong secret", call: call{names: []string{"evil"}, secret: "guess"}, want: codes.PermissionDenied, words: "cluster.secret"},
@@ -332,9 +337,9 @@ func TestThief(t *testing.T) {
 	if _, err := th.try(call{names: []string{"evil"}, addresses: []string{"10.5.3.5", "10.5.3.2"}, proofs: [][]byte{second}}); !strings.Contains(err.Error(), "too old") {
 		t.Errorf("an old proof = %v", err)
 	}
-	// He is one who asks too often.
+	// He is one who asks too often; in the midst of it he becomes a member.
 	client := security.NewSecurityServiceClient(th.dialFrom(th.from))
-	for range 80 {
+	for range 120 {
 		_, err = client.Certificate(metadata.AppendToOutgoingContext(t.Context(), "token", "guess"), &security.CertificateRequest{})
 	}
 	if status.Code(err) != codes.ResourceExhausted {
@@ -343,6 +348,50 @@ func TestThief(t *testing.T) {
 	// He can't send others away.
 	th.leave("10.5.3.6", victim.others.Identity.Public, th.Sign(identity.LeaveStatement(victim.others.Identity.Public, w.now().Unix())), "not the identity's")
 	th.leave("10.5.3.6", victim.others.Identity.Public, victim.others.Identity.Sign(identity.LeaveStatement(victim.others.Identity.Public, w.now().Unix())), "not at")
+}
+
+// TestUnannounced: who was certified under a name before the control plane node
+// of that name came loses it when it comes: the list has the control plane node,
+// renewal is refused, a diagnostic says until when the certificate is good, and
+// what it lacks is what other nodes look for.
+func TestUnannounced(t *testing.T) {
+	w := newWorld(t)
+	th := &thief{world: w, Identity: mustIdentity(t), t: t, from: "10.5.3.1"}
+	squat := call{names: []string{"cp-2"}, addresses: []string{"10.5.3.1"}}
+	crt, err := th.try(squat)
+	for end := time.Now().Add(10 * time.Second); status.Code(err) == codes.Unavailable && time.Now().Before(end); crt, err = th.try(squat) {
+		time.Sleep(10 * time.Millisecond) // who issues certificates starts just now
+	}
+	must(t, err)
+	watcher := w.node("worker-1", w.worker, "10.5.0.7")
+	await(t, watcher.st, cluster.NewMember("cp-2"), func(m *cluster.Member) bool { return m.TypedSpec().MachineType == cluster.TypeWorker })
+
+	cp := w.node("cp-2", w.control, "10.5.0.3")
+	healthy := v1alpha1.NewService("etcd")
+	healthy.TypedSpec().Running, healthy.TypedSpec().Healthy = true, true
+	must(t, cp.st.Create(t.Context(), healthy))
+	m := await(t, watcher.st, cluster.NewMember("cp-2"), func(m *cluster.Member) bool { return m.TypedSpec().MachineType == cluster.TypeControlPlane })
+	if got := m.TypedSpec(); len(got.Addresses) != 1 || got.Addresses[0].String() != "10.5.0.3" {
+		t.Errorf("cp-2 is at %v", got.Addresses)
+	}
+	d := await(t, cp.st, runtime.NewDiagnostic("name-conflict-cp-2"), func(*runtime.Diagnostic) bool { return true }).TypedSpec()
+	if len(d.Details) != 1 || !strings.Contains(d.Details[0], "10.5.3.1") || !strings.Contains(d.Details[0], string(identity.Of(th.Public))) {
+		t.Errorf("diagnostic %+v, want who it was and where", d)
+	}
+	for _, names := range [][]string{{"cp-2"}, {"cp-2", "cp-2.evil.org"}} {
+		if _, err := th.try(call{names: names, addresses: []string{"10.5.3.1"}}); status.Code(err) != codes.PermissionDenied || !strings.Contains(err.Error(), "control plane") {
+			t.Errorf("renewal for %q = %v, want a refusal", names, err)
+		}
+	}
+	own := await(t, cp.st, secretres.NewApiCertificate(secrets.APIID), func(r *secretres.ApiCertificate) bool { return r.TypedSpec().Server != nil }).TypedSpec()
+	leaf, err := pki.ParseCertificate(own.Server.Crt)
+	must(t, err)
+	if err := leaf.VerifyHostname(layout.APIName); err != nil {
+		t.Errorf("the control plane node's certificate: %v", err)
+	}
+	if crt.VerifyHostname(layout.APIName) == nil {
+		t.Error("the thief's certificate passes for that of a control plane node")
+	}
 }
 
 func (th *thief) leave(from string, public, signature []byte, words string) {

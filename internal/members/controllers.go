@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/cosi-project/runtime/pkg/controller"
@@ -23,6 +24,7 @@ import (
 	"talos/internal/reconcile"
 	"talos/internal/resources/cluster"
 	"talos/internal/resources/network"
+	"talos/internal/resources/runtime"
 	"talos/internal/resources/v1alpha1"
 	"talos/internal/version"
 )
@@ -34,7 +36,10 @@ const (
 	InfoID     = "current"
 )
 
-const etcdService = "etcd"
+const (
+	etcdService      = "etcd"
+	memberController = "cluster.MemberController"
+)
 
 // Pauses between attempts to hear of the others.
 const (
@@ -67,15 +72,16 @@ func Controllers(opts Options) []controller.Controller {
 		},
 		// Who is in the cluster.
 		&reconcile.Controller{
-			ID: "cluster.MemberController", Log: opts.Log,
+			ID: memberController, Log: opts.Log,
 			In: []controller.Input{
 				active.Input(), reconcile.Input[*network.NodeAddress](), reconcile.Input[*network.HostnameStatus](),
 				reconcile.InputID[*v1alpha1.Service](etcdService),
 			},
-			Out:   []resource.Kind{reconcile.Kind[*cluster.Member](), reconcile.Kind[*cluster.Affiliate]()},
-			Ticks: k.ticks,
-			Step:  k.step,
-			Close: k.close,
+			Out:    []resource.Kind{reconcile.Kind[*cluster.Member](), reconcile.Kind[*cluster.Affiliate]()},
+			Shared: []resource.Type{runtime.DiagnosticType},
+			Ticks:  k.ticks,
+			Step:   k.step,
+			Close:  k.close,
 		},
 	}
 }
@@ -97,6 +103,8 @@ type keeper struct {
 	ticks chan struct{}
 	feed  reconcile.Task // hears of the others
 	tell  reconcile.Task // of changes of the list, the controller
+
+	conflicts atomic.Pointer[[]Conflict] // of this node's names, as last announced
 }
 
 func (k *keeper) close() {
@@ -130,7 +138,51 @@ func (k *keeper) step(ctx context.Context, r controller.Runtime, log *slog.Logge
 		return err
 	}
 	list, _, _ := k.List.Now()
-	return publish(ctx, r, Merge(list, own))
+	if err := publish(ctx, r, Merge(list, own)); err != nil {
+		return err
+	}
+	return reconcile.Output(ctx, r, memberController, runtime.NewDiagnostic, k.diagnostics(time.Now()), nil)
+}
+
+// diagnostics are the names of this node that may still serve somebody else.
+func (k *keeper) diagnostics(now time.Time) map[resource.ID]runtime.DiagnosticSpec {
+	out := map[resource.ID]runtime.DiagnosticSpec{}
+	all := k.conflicts.Load()
+	if all == nil {
+		return out
+	}
+	for _, c := range *all {
+		if c.Name && c.Until.After(now) {
+			out["name-conflict-"+c.What] = runtime.DiagnosticSpec{
+				Message: fmt.Sprintf("until %s a worker may show a certificate for this node's name %q", c.Until.Format(time.RFC3339), c.What),
+				Details: []string{fmt.Sprintf("node %s, which was at %s, had the name before this control plane node was announced", c.Holder, text(c.At))},
+			}
+		}
+	}
+	return out
+}
+
+// announce writes this node's record, and tells of whom it takes what from.
+func (k *keeper) announce(ctx context.Context, log *slog.Logger, own Record) error {
+	conflicts, err := k.Facts.Announce(ctx, own, time.Now())
+	if err != nil {
+		return err
+	}
+	for _, c := range conflicts {
+		log.Warn("a worker has a certificate for what is this control plane node's; it is not renewed",
+			"what", c.What, "node", c.Holder, "at", text(c.At), "until", c.Until)
+	}
+	k.conflicts.Store(&conflicts)
+	k.tick()
+	return nil
+}
+
+// tick lets the controller take a step.
+func (k *keeper) tick() {
+	select {
+	case k.ticks <- struct{}{}:
+	default: // one is on its way
+	}
 }
 
 // follow lets the controller take a step with every change of the list, and
@@ -144,10 +196,7 @@ func (k *keeper) follow(ctx context.Context) error {
 			return nil
 		case <-changed:
 		}
-		select {
-		case k.ticks <- struct{}{}:
-		default: // one is on its way
-		}
+		k.tick()
 		k.List.Save()
 		if !loop.Sleep(ctx, settle) {
 			return nil
@@ -230,7 +279,7 @@ func (k *keeper) fromEtcd(ctx context.Context, log *slog.Logger, own Record) err
 			<-ctx.Done()
 			return nil
 		}
-		if err := k.Facts.Announce(ctx, own); err != nil {
+		if err := k.announce(ctx, log, own); err != nil {
 			return err
 		}
 		ctx, cancel := context.WithCancelCause(ctx)

@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -34,6 +36,16 @@ type binding struct {
 	NodeID       identity.ID  `json:"nodeId"`
 	Addresses    []netip.Addr `json:"addresses"` // that the holder had proven
 	ControlPlane bool         `json:"controlPlane,omitempty"`
+	Until        time.Time    `json:"until,omitzero"`   // when the last certificate for it expires; a worker's
+	Before       *binding     `json:"before,omitempty"` // the worker that had it until a control plane node took it
+}
+
+// Claim is what a worker wants to have.
+type Claim struct {
+	Record
+	Names    []string  // the host name, and the same with its domain
+	Unlisted bool      // the names are kept, but there is no record
+	Until    time.Time // when the certificate expires that it gets for them
 }
 
 // Facts are the cluster's facts about its members, in etcd.
@@ -51,22 +63,38 @@ func NewFacts(client func(context.Context) (*clientv3.Client, error)) *Facts {
 type state struct {
 	records map[string]Record   // by key
 	names   map[string]*binding // by name, those asked for
+	before  map[string]*binding // whose a name was before
+	etcd    []Record            // names and addresses of etcd's members: of control plane nodes that may not have announced themselves
 	guards  []clientv3.Cmp      // that nothing of it has changed
 }
 
-// read gets all records, and the bindings of some names.
-func (f *Facts) read(ctx context.Context, c *clientv3.Client, names []string) (*state, error) {
+// readRecords gets all records.
+func readRecords(ctx context.Context, c *clientv3.Client) (*state, error) {
 	s := &state{records: map[string]Record{}, names: map[string]*binding{}}
 	all, err := c.Get(ctx, membersPrefix, clientv3.WithPrefix())
 	if err != nil {
 		return nil, fmt.Errorf("read the members from etcd: %w", err)
 	}
-	// Records that come while we decide: none may be newer than what was read.
-	s.guards = append(s.guards, clientv3.Compare(clientv3.ModRevision(membersPrefix).WithPrefix(), "<", all.Header.Revision+1))
+	s.guards = append(s.guards, none(membersPrefix, all.Header.Revision))
 	for _, kv := range all.Kvs {
 		if r, err := DecodeRecord(kv.Value); err == nil { // what is not one binds nobody
 			s.records[string(kv.Key)] = r
 		}
+	}
+	return s, nil
+}
+
+// none guards what comes below a prefix while we decide: none may be newer than
+// what was read.
+func none(prefix string, read int64) clientv3.Cmp {
+	return clientv3.Compare(clientv3.ModRevision(prefix).WithPrefix(), "<", read+1)
+}
+
+// read gets all records, and the bindings of some names.
+func read(ctx context.Context, c *clientv3.Client, names []string) (*state, error) {
+	s, err := readRecords(ctx, c)
+	if err != nil {
+		return nil, err
 	}
 	for _, name := range names {
 		got, err := c.Get(ctx, namesPrefix+name)
@@ -88,7 +116,7 @@ func (f *Facts) read(ctx context.Context, c *clientv3.Client, names []string) (*
 
 // change reads, decides, and writes in one transaction; when others were
 // faster it decides again.
-func (f *Facts) change(ctx context.Context, names []string, decide func(*state) ([]clientv3.Op, error)) error {
+func (f *Facts) change(ctx context.Context, read func(context.Context, *clientv3.Client) (*state, error), decide func(*state) ([]clientv3.Op, error)) error {
 	ctx, cancel := context.WithTimeout(ctx, etcdTimeout)
 	defer cancel()
 	c, err := f.client(ctx)
@@ -96,7 +124,7 @@ func (f *Facts) change(ctx context.Context, names []string, decide func(*state) 
 		return err
 	}
 	for range attempts {
-		s, err := f.read(ctx, c, names)
+		s, err := read(ctx, c)
 		if err != nil {
 			return err
 		}
@@ -115,23 +143,6 @@ func (f *Facts) change(ctx context.Context, names []string, decide func(*state) 
 	return errors.New("write members to etcd: others wrote at the same time, again and again")
 }
 
-// Announce writes a control plane node's own record. Its names are its own
-// whatever others claimed before, and so are its addresses.
-func (f *Facts) Announce(ctx context.Context, own Record) error {
-	if err := own.Check(); err != nil {
-		return fmt.Errorf("announce this node: %w", err)
-	}
-	names := []string{own.Hostname}
-	for _, n := range own.AlsoKnown {
-		if ValidHostname(n) && !slices.Contains(names, n) && shortOf(n) == shortOf(own.Hostname) {
-			names = append(names, n)
-		}
-	}
-	return f.change(ctx, names, func(s *state) ([]clientv3.Op, error) {
-		return s.write(own, names, true)
-	})
-}
-
 func shortOf(name string) string {
 	short, _, _ := strings.Cut(name, ".")
 	return short
@@ -139,23 +150,28 @@ func shortOf(name string) string {
 
 // Admit gives a worker the names and addresses that it has proven, unless they
 // are another's. A name follows its holder's address: a machine that was wiped
-// comes back under its name. If unlisted, the names are kept but there is no
-// record.
-func (f *Facts) Admit(ctx context.Context, claim Record, names []string, unlisted bool) error {
+// comes back under its name.
+func (f *Facts) Admit(ctx context.Context, claim Claim) error {
 	if err := claim.Check(); err != nil {
 		return err
 	}
-	return f.change(ctx, names, func(s *state) ([]clientv3.Op, error) {
-		if err := s.admissible(claim, names); err != nil {
+	return f.change(ctx, func(ctx context.Context, c *clientv3.Client) (*state, error) {
+		s, err := read(ctx, c, claim.Names)
+		if err == nil {
+			err = s.addEtcd(ctx, c)
+		}
+		return s, err
+	}, func(s *state) ([]clientv3.Op, error) {
+		if err := s.admissible(claim.Record, claim.Names); err != nil {
 			return nil, err
 		}
-		return s.write(claim, names, !unlisted)
+		return s.write(claim.Record, claim.Names, !claim.Unlisted, claim.Until.UTC().Truncate(time.Second))
 	})
 }
 
 // admissible holds a claim against what others have.
 func (s *state) admissible(claim Record, names []string) error {
-	for _, r := range s.records {
+	for _, r := range append(slices.Collect(maps.Values(s.records)), s.etcd...) {
 		if !r.controlPlane() {
 			continue
 		}
@@ -228,8 +244,9 @@ func text(addresses []netip.Addr) string {
 }
 
 // write is what has to change so that a node has its names and its record, and
-// nobody else has its name or addresses. What is so already is left alone.
-func (s *state) write(own Record, names []string, listed bool) ([]clientv3.Op, error) {
+// nobody else has its name or addresses. What is so already is left alone. For
+// until see binding.
+func (s *state) write(own Record, names []string, listed bool, until time.Time) ([]clientv3.Op, error) {
 	var ops []clientv3.Op
 	put := func(key string, value any) error {
 		data, err := json.Marshal(value)
@@ -239,8 +256,8 @@ func (s *state) write(own Record, names []string, listed bool) ([]clientv3.Op, e
 		return err
 	}
 	for _, name := range names {
-		want := binding{NodeID: own.NodeID, Addresses: own.Addresses, ControlPlane: own.controlPlane()}
-		if b := s.names[name]; b != nil && b.NodeID == want.NodeID && b.ControlPlane == want.ControlPlane && slices.Equal(b.Addresses, want.Addresses) {
+		want := &binding{NodeID: own.NodeID, Addresses: own.Addresses, ControlPlane: own.controlPlane(), Until: until, Before: s.before[name]}
+		if reflect.DeepEqual(s.names[name], want) {
 			continue
 		}
 		if err := put(namesPrefix+name, want); err != nil {
@@ -261,9 +278,9 @@ func (s *state) write(own Record, names []string, listed bool) ([]clientv3.Op, e
 		if other == key {
 			continue
 		}
-		left := slices.DeleteFunc(slices.Clone(r.Addresses), func(a netip.Addr) bool { return slices.Contains(own.Addresses, a) })
+		left := own.leave(r)
 		switch {
-		case r.Hostname == own.Hostname || len(left) == 0: // the same machine before it was wiped, or one whose addresses are this one's now
+		case r.Hostname == own.Hostname || own.outranks(r) && own.known(r.Hostname) || len(left) == 0: // the same machine before it was wiped, or one whose name or addresses are this one's now
 			ops = append(ops, clientv3.OpDelete(other))
 		case len(left) < len(r.Addresses):
 			r.Addresses = left
@@ -289,7 +306,7 @@ func (f *Facts) Remove(ctx context.Context, node string) (removed []string, err 
 	if err != nil {
 		return nil, err
 	}
-	s, err := f.read(ctx, c, nil)
+	s, err := readRecords(ctx, c)
 	if err != nil {
 		return nil, err
 	}

@@ -37,8 +37,8 @@ func etcd(t *testing.T) func(context.Context) (*clientv3.Client, error) {
 		return "http://127.0.0.1:" + strconv.Itoa(l.Addr().(*net.TCPAddr).Port)
 	}
 	clients, peers := port(), port()
-	cmd := exec.Command(binary, "--name=one", "--data-dir="+dir, "--listen-client-urls="+clients, "--advertise-client-urls="+clients,
-		"--listen-peer-urls="+peers, "--initial-advertise-peer-urls="+peers, "--initial-cluster=one="+peers, "--log-level=error", "--unsafe-no-fsync")
+	cmd := exec.Command(binary, "--name=cp-9", "--data-dir="+dir, "--listen-client-urls="+clients, "--advertise-client-urls="+clients,
+		"--listen-peer-urls="+peers, "--initial-advertise-peer-urls="+peers, "--initial-cluster=cp-9="+peers, "--log-level=error", "--unsafe-no-fsync")
 	cmd.Env = append(os.Environ(), "PATH=/usr/bin")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {
@@ -125,7 +125,7 @@ func TestWhoseNameIsIt(t *testing.T) {
 	f := NewFacts(etcd(t))
 	cp := controlPlane("cp", "cp-1", "10.0.0.1")
 	cp.AlsoKnown = []string{"api.example.org", "10.0.0.100", "cp-1.example.org"}
-	if err := f.Announce(t.Context(), cp); err != nil {
+	if _, err := f.Announce(t.Context(), cp, time.Now()); err != nil {
 		t.Fatal(err)
 	}
 	for _, step := range []struct {
@@ -146,6 +146,8 @@ func TestWhoseNameIsIt(t *testing.T) {
 		{what: "another name of it", claim: worker("b", "api.example.org", "10.0.0.3"), refused: "control plane"},
 		{what: "its address", claim: worker("b", "w-2", "10.0.0.1"), refused: "control plane node's address"},
 		{what: "another address of it", claim: worker("b", "w-2", "10.0.0.100"), refused: "control plane node's address"},
+		{what: "the name of a member of etcd that is not announced", claim: worker("b", "cp-9", "10.0.0.3"), refused: "control plane"},
+		{what: "the same in a domain", claim: worker("b", "w-2", "10.0.0.3"), names: []string{"cp-9.example.org"}, refused: "control plane"},
 		{what: "its identity", claim: worker("cp", "w-9", "10.0.0.9"), refused: "identity"},
 		{what: "no address", claim: worker("b", "w-2"), refused: "0 addresses"},
 		{what: "localhost", claim: worker("b", "w-2", "127.0.0.1"), refused: "no node's"},
@@ -158,7 +160,7 @@ func TestWhoseNameIsIt(t *testing.T) {
 		{what: "one wants none any more", claim: worker("c", "w-3", "10.0.0.3"), unlisted: true, list: "cp-1 10.0.0.1; w-1 10.0.0.2"},
 	} {
 		before := list(t, f)
-		err := f.Admit(t.Context(), step.claim, append([]string{step.claim.Hostname}, step.names...), step.unlisted)
+		err := f.Admit(t.Context(), Claim{Record: step.claim, Names: append([]string{step.claim.Hostname}, step.names...), Unlisted: step.unlisted})
 		if step.refused == "" && err != nil || step.refused != "" && (err == nil || !strings.Contains(err.Error(), step.refused)) {
 			t.Errorf("%s: Admit = %v, want %q", step.what, err, step.refused)
 		}
@@ -173,21 +175,95 @@ func TestWhoseNameIsIt(t *testing.T) {
 	if removed, err := f.Remove(t.Context(), "w-4"); err != nil || !slices.Equal(removed, []string{"w-4"}) {
 		t.Errorf("Remove(w-4) = %q, %v", removed, err)
 	}
-	if err := f.Admit(t.Context(), worker("e", "w-4", "10.0.0.5"), []string{"w-4"}, false); err != nil {
+	if err := f.Admit(t.Context(), Claim{Record: worker("e", "w-4", "10.0.0.5"), Names: []string{"w-4"}}); err != nil {
 		t.Errorf("its name is not free: %v", err)
 	}
 	if removed, err := f.Remove(t.Context(), "nobody"); err != nil || len(removed) > 0 {
 		t.Errorf("Remove(nobody) = %q, %v", removed, err)
 	}
 	// A control plane node takes its name whoever has it, and replaces itself.
-	if err := f.Announce(t.Context(), controlPlane("cp2", "w-4", "10.0.0.6")); err != nil {
+	if _, err := f.Announce(t.Context(), controlPlane("cp2", "w-4", "10.0.0.6"), time.Now()); err != nil {
 		t.Fatal(err)
 	}
-	if err := f.Announce(t.Context(), controlPlane("cp3", "cp-1", "10.0.0.1")); err != nil {
+	if _, err := f.Announce(t.Context(), controlPlane("cp3", "cp-1", "10.0.0.1"), time.Now()); err != nil {
 		t.Fatal(err)
 	}
 	if got, want := list(t, f), "cp-1 10.0.0.1; w-1 10.0.0.2; w-4 10.0.0.6"; got != want {
 		t.Errorf("members are %s, want %s", got, want)
+	}
+}
+
+// TestUnannounced: a worker that took a name or an address before the control
+// plane node came has neither any more when it has come; the control plane node is
+// told of the certificates that are left, for as long as they are good, and
+// across its own being wiped.
+func TestUnannounced(t *testing.T) {
+	f := NewFacts(etcd(t))
+	now := time.Now().UTC()
+	claims := map[string]Claim{
+		"its name":          {Record: worker("a", "cp-3", "10.0.0.66"), Names: []string{"cp-3", "cp-3.evil.org"}},
+		"another of it":     {Record: worker("b", "api", "10.0.0.67"), Names: []string{"api"}},
+		"its address":       {Record: worker("c", "w-3", "10.0.0.4"), Names: []string{"w-3"}},
+		"one that it lends": {Record: worker("d", "w-4", "10.0.0.68", "10.0.0.100"), Names: []string{"w-4"}},
+		"a name unlisted":   {Record: worker("e", "vip", "10.0.0.69"), Names: []string{"vip", "vip.example.org"}, Unlisted: true},
+		"nothing of it":     {Record: worker("f", "w-5", "10.0.0.70"), Names: []string{"w-5"}},
+	}
+	admit := func(what string) error {
+		claim := claims[what]
+		claim.Until = now.Add(24 * time.Hour)
+		return f.Admit(t.Context(), claim)
+	}
+	for what := range claims {
+		if err := admit(what); err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+	}
+	announce := func(word string, at time.Time, addresses ...string) string {
+		cp := controlPlane(word, "cp-3", addresses...)
+		cp.AlsoKnown = []string{"api.example.org", "10.0.0.100", "vip.example.org"}
+		conflicts, err := f.Announce(t.Context(), cp, at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var out []string
+		for _, c := range conflicts {
+			if c.Until.Sub(now).Round(time.Minute) != 24*time.Hour {
+				t.Errorf("%s until %v", c.What, c.Until)
+			}
+			out = append(out, c.What+" of "+text(c.At))
+		}
+		return strings.Join(out, "; ")
+	}
+	names := "api of 10.0.0.67; cp-3 of 10.0.0.66; cp-3.evil.org of 10.0.0.66; vip of 10.0.0.69; vip.example.org of 10.0.0.69"
+	if got, want := announce("cp", now, "10.0.0.4"), "10.0.0.100 of 10.0.0.68, 10.0.0.100; 10.0.0.4 of 10.0.0.4; "+names; got != want {
+		t.Errorf("conflicts are %s, want %s", got, want)
+	}
+	if got, want := list(t, f), "cp-3 10.0.0.4; w-4 10.0.0.68; w-5 10.0.0.70"; got != want {
+		t.Errorf("members are %s, want %s", got, want)
+	}
+	for what := range claims {
+		if err := admit(what); (err == nil) != (what == "nothing of it") || err != nil && !errors.Is(err, ErrTaken) {
+			t.Errorf("%s, renewed: %v", what, err)
+		}
+	}
+	for _, c := range []struct {
+		what, word string
+		at         time.Time
+		want       string
+	}{
+		{"again", "cp", now.Add(time.Hour), names},
+		{"wiped", "cp-new", now.Add(2 * time.Hour), names},
+		{"when they have expired", "cp-new", now.Add(25 * time.Hour), ""},
+		{"earlier again", "cp-new", now, ""}, // what had expired is forgotten
+	} {
+		if got := announce(c.word, c.at, "10.0.0.4"); got != c.want {
+			t.Errorf("%s: conflicts are %q, want %q", c.what, got, c.want)
+		}
+	}
+	// A machine that becomes a control plane node is in conflict with nobody.
+	cp := controlPlane("f2", "w-5", "10.0.0.70")
+	if conflicts, err := f.Announce(t.Context(), cp, now); err != nil || len(conflicts) > 1 || len(conflicts) == 1 && conflicts[0].Name {
+		t.Errorf("a worker that became a control plane node: %v, %v", conflicts, err)
 	}
 }
 
@@ -198,7 +274,7 @@ func TestManyAtOnce(t *testing.T) {
 	results := make(chan error, many)
 	for i := range many {
 		go func() {
-			results <- f.Admit(t.Context(), worker("n"+strconv.Itoa(i), "one", "10.0.1."+strconv.Itoa(i+1)), []string{"one"}, false)
+			results <- f.Admit(t.Context(), Claim{Record: worker("n"+strconv.Itoa(i), "one", "10.0.1."+strconv.Itoa(i+1)), Names: []string{"one"}})
 		}()
 	}
 	got := 0

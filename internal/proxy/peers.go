@@ -105,6 +105,16 @@ func (p *Peers) Renew() {
 	}
 }
 
+// Drop makes calls of one node from now on use a new connection, as Renew does:
+// for when another may be meant by its name.
+func (p *Peers) Drop(name string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if l := p.links[name]; l != nil {
+		p.retireLocked(name, l)
+	}
+}
+
 // Open is the number of connections, those being made included.
 func (p *Peers) Open() int {
 	p.mu.Lock()

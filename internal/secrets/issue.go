@@ -13,6 +13,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"talos/config"
+	"talos/internal/configstore/active"
 	"talos/internal/layout"
 	"talos/internal/pki"
 	"talos/internal/resources/pem"
@@ -26,6 +27,16 @@ var localhost = netip.MustParseAddr("127.0.0.1")
 
 // apiStep issues what apid and trustd serve with.
 func (w *worker) apiStep(ctx context.Context, r controller.Runtime, now time.Time) error {
+	cfg, err := active.Config(ctx, r)
+	if err != nil {
+		return err
+	}
+	if cfg == nil {
+		return w.maintenance(ctx, r, now)
+	}
+	if err := w.endMaintenance(ctx, r); err != nil {
+		return err
+	}
 	cfg, n, err := inputs(ctx, r)
 	if err != nil || cfg == nil {
 		return err
@@ -50,7 +61,7 @@ func (w *worker) apiStep(ctx context.Context, r controller.Runtime, now time.Tim
 		return err
 	}
 	trusted := accepted(cfg.Machine.CA, cfg.Machine.AcceptedCAs)
-	server := pki.Template{CommonName: n.hostname, IPs: ips, DNSNames: names, Server: true, Lifetime: DaemonLifetime}
+	server := pki.Template{CommonName: n.hostname, IPs: ips, DNSNames: append(slices.Clone(names), layout.APIName), Server: true, Lifetime: DaemonLifetime}
 	client := pki.Template{CommonName: n.hostname, Organization: []string{roleImpersonator}, Client: true, Lifetime: DaemonLifetime}
 	if err := safe.WriterModify(ctx, r, secrets.NewApiCertificate(APIID), func(res *secrets.ApiCertificate) error {
 		spec := res.TypedSpec()

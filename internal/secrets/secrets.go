@@ -6,7 +6,9 @@
 // the network's resources, and writes the secrets family. A certificate is
 // kept as long as it says what it should and is not past half its life, so
 // that nothing restarts without need. Control plane nodes hold the authorities
-// and issue for themselves; a worker asks one of them (internal/join). Keys stay in the store, which only
+// and issue for themselves; a worker asks one of them (internal/join). A machine
+// that waits for its first configuration has a self-signed certificate for the
+// API, made anew at each boot. Keys stay in the store, which only
 // machined reads whole; how they reach a service is that service's matter.
 package secrets
 
@@ -33,7 +35,9 @@ import (
 	"talos/internal/resources/network"
 	"talos/internal/resources/object"
 	"talos/internal/resources/pem"
+	"talos/internal/resources/runtime"
 	"talos/internal/resources/secrets"
+	"talos/internal/resources/timesync"
 )
 
 // Ids of the resources that this package makes.
@@ -74,6 +78,7 @@ func Controllers(opts Options) []controller.Controller {
 		opts.Log = slog.New(slog.DiscardHandler)
 	}
 	all := []controller.Controller{statusController(opts.Log, kubeletPKI)}
+	api := &worker{ask: opts.Ask, log: opts.Log, file: opts.Keep}
 	for _, c := range []struct {
 		id   string
 		step step
@@ -83,7 +88,7 @@ func Controllers(opts Options) []controller.Controller {
 			reconcile.Kind[*secrets.OSRootSecrets](), reconcile.Kind[*secrets.EtcdRootSecrets](),
 			reconcile.Kind[*secrets.KubernetesRootSecrets](), reconcile.Kind[*secrets.KubeletSecrets](),
 		}},
-		{"API", (&worker{ask: opts.Ask, log: opts.Log, file: opts.Keep}).apiStep, []resource.Kind{
+		{"API", api.apiStep, []resource.Kind{
 			reconcile.Kind[*secrets.ApiCertificate](), reconcile.Kind[*secrets.TrustdCertificate](), reconcile.Kind[*secrets.CertSAN](),
 		}},
 		{"Etcd", etcdStep, []resource.Kind{reconcile.Kind[*secrets.EtcdSecrets]()}},
@@ -91,7 +96,11 @@ func Controllers(opts Options) []controller.Controller {
 	} {
 		all = append(all, &reconcile.Controller{
 			ID: "secrets." + c.id + "Controller", Log: opts.Log, Out: c.out,
-			In: []controller.Input{active.Input(), reconcile.Input[*network.NodeAddress](), reconcile.Input[*network.HostnameStatus]()},
+			In: []controller.Input{
+				active.Input(), reconcile.Input[*network.NodeAddress](), reconcile.Input[*network.HostnameStatus](),
+				reconcile.Input[*runtime.MaintenanceServiceRequest](), // which the API's alone asks for
+				reconcile.Input[*timesync.TimeStatus](),               // what was issued by a wrong clock is no good by the right one
+			},
 			Step: func(ctx context.Context, r controller.Runtime, _ *slog.Logger) error {
 				return c.step(ctx, r, opts.Now())
 			},

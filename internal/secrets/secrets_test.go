@@ -26,6 +26,7 @@ import (
 	"talos/internal/resources/network"
 	runtimeres "talos/internal/resources/runtime"
 	"talos/internal/resources/secrets"
+	"talos/internal/resources/timesync"
 	"talos/internal/store"
 )
 
@@ -40,6 +41,14 @@ type testNode struct {
 
 func newNode(t *testing.T) *testNode {
 	t.Helper()
+	n := boot(t, io.Discard)
+	n.configure(t)
+	return n
+}
+
+// boot runs the controllers over a store without a configuration.
+func boot(t *testing.T, log io.Writer) *testNode {
+	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	st, err := store.New(ctx)
 	if err != nil {
@@ -50,7 +59,7 @@ func newNode(t *testing.T) *testNode {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, c := range Controllers(Options{Now: n.time, Log: slog.New(slog.NewTextHandler(io.Discard, nil))}) {
+	for _, c := range Controllers(Options{Now: n.time, Log: slog.New(slog.NewTextHandler(log, nil))}) {
 		if err := rt.RegisterController(c); err != nil {
 			t.Fatal(err)
 		}
@@ -58,7 +67,6 @@ func newNode(t *testing.T) *testNode {
 	done := make(chan error, 1)
 	go func() { done <- rt.Run(ctx) }()
 	t.Cleanup(func() { cancel(); <-done })
-	n.configure(t)
 	return n
 }
 
@@ -70,11 +78,11 @@ func (n *testNode) time() time.Time {
 
 func (n *testNode) configure(t *testing.T) {
 	t.Helper()
-	bundle, err := config.NewSecrets(n.time)
+	bundle, err := config.NewSecrets(time.Now)
 	if err != nil {
 		t.Fatal(err)
 	}
-	made, err := config.Generate(config.Input{ClusterName: "test", Endpoint: "https://10.5.0.1:6443", Secrets: bundle, Clock: n.time})
+	made, err := config.Generate(config.Input{ClusterName: "test", Endpoint: "https://10.5.0.1:6443", Secrets: bundle, Clock: time.Now})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,11 +95,20 @@ func (n *testNode) configure(t *testing.T) {
 	}
 	mc := configres.NewMachineConfig(configres.ActiveID)
 	mc.TypedSpec().Document = document
+	if err := n.Create(t.Context(), mc); err != nil {
+		t.Fatal(err)
+	}
+	n.named(t)
+}
+
+// named gives the node a host name and an address.
+func (n *testNode) named(t *testing.T) {
+	t.Helper()
 	hostname := network.NewHostnameStatus("hostname")
 	hostname.TypedSpec().Hostname = "node-1"
 	addresses := network.NewNodeAddress("routed")
 	addresses.TypedSpec().Addresses = []netip.Prefix{netip.MustParsePrefix("10.5.0.2/24")}
-	for _, res := range []resource.Resource{mc, hostname, addresses} {
+	for _, res := range []resource.Resource{hostname, addresses} {
 		if err := n.Create(t.Context(), res); err != nil {
 			t.Fatal(err)
 		}
@@ -223,6 +240,43 @@ func TestCertificatesAreRenewed(t *testing.T) {
 	n.mu.Unlock()
 	change(t, n, network.NewHostnameStatus(network.HostnameID), func(s *network.HostnameStatusSpec) { s.Domainname = "x" })
 	awaitOther(t, n, second)
+}
+
+// TestClockIsSet: a machine that started in 1970 has certificates of today as
+// soon as its clock is right.
+func TestClockIsSet(t *testing.T) {
+	n := boot(t, io.Discard)
+	today := n.time()
+	set := func(now time.Time) {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		n.now = now
+	}
+	set(time.Unix(0, 0)) // before anything is issued: a step has the time of its start
+	n.configure(t)
+	ends := func(when func(time.Time) bool) {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		defer cancel()
+		if _, err := n.WatchFor(ctx, secrets.NewApiCertificate(APIID).Metadata(), state.WithCondition(func(res resource.Resource) (bool, error) {
+			crt, ok := res.(*secrets.ApiCertificate)
+			if !ok || crt.TypedSpec().Server == nil {
+				return false, nil
+			}
+			parsed, err := pki.ParseCertificate(crt.TypedSpec().Server.Crt)
+			return err == nil && when(parsed.NotAfter), err
+		})); err != nil {
+			t.Fatalf("no such certificate: %v", err)
+		}
+	}
+	ends(today.After)
+	set(today)
+	status := timesync.NewTimeStatus(timesync.StatusID)
+	status.TypedSpec().Synced = true
+	if err := n.Create(t.Context(), status); err != nil {
+		t.Fatal(err)
+	}
+	ends(today.Before)
 }
 
 // TestKubeconfigs: each lets its user in, and is laid out as users expect.

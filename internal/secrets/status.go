@@ -21,6 +21,7 @@ import (
 
 	"talos/internal/layout"
 	"talos/internal/loop"
+	"talos/internal/pki"
 	"talos/internal/reconcile"
 	pemres "talos/internal/resources/pem"
 	"talos/internal/resources/runtime"
@@ -110,7 +111,7 @@ func describe(text []byte) (runtime.CertificateStatusSpec, error) {
 		return runtime.CertificateStatusSpec{
 			Subject: crt.Subject.String(), Issuer: crt.Issuer.String(), Serial: fmt.Sprintf("%x", crt.SerialNumber),
 			NotBefore: crt.NotBefore.UTC().Format(time.RFC3339), NotAfter: crt.NotAfter.UTC().Format(time.RFC3339),
-			Names: names, Fingerprint: hex.EncodeToString(sum[:]),
+			Names: names, Fingerprint: hex.EncodeToString(sum[:]), KeyFingerprint: pki.KeyFingerprint(crt).String(),
 		}, nil
 	}
 }

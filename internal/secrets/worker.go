@@ -49,6 +49,8 @@ type worker struct {
 	at       time.Time
 	complete bool
 	told     string // what could not be had, as last logged
+
+	configured bool // this boot has seen a configuration
 }
 
 // step keeps the certificate that is there while it serves, also while no

@@ -93,7 +93,8 @@ const (
 	pollLast      = 17 * time.Minute
 	pollRetry     = 2 * time.Second // no server answered
 	pollRetryLast = 5 * time.Minute
-	stale         = time.Hour // so long without an answer, a set clock no longer counts as synchronised
+	pollRetryNew  = 30 * time.Second // while the clock has never been right, and much waits for it
+	stale         = time.Hour        // so long without an answer, a set clock no longer counts as synchronised
 )
 
 // run measures until ctx ends or the store goes away.
@@ -135,7 +136,7 @@ func (d *daemon) run(ctx context.Context) error {
 			answered, pause = time.Now(), next
 			next, again = min(2*next, pollLast), pollRetry
 		default:
-			pause, again = again, min(2*again, pollRetryLast)
+			pause, again = again, min(2*again, d.retryLast())
 			d.synced = d.synced && (!d.maySet || time.Since(answered) < stale)
 		}
 		if left := d.bootTimeoutLeft(); left > 0 {
@@ -157,6 +158,14 @@ func (d *daemon) update(e safe.WrappedStateEvent[*network.TimeServerStatus]) boo
 	same := slices.Equal(now.TimeServers, d.servers.TimeServers) && now.Disabled == d.servers.Disabled && now.BootTimeout == d.servers.BootTimeout
 	d.servers = now
 	return !same
+}
+
+// retryLast is the longest pause after one that no server answered.
+func (d *daemon) retryLast() time.Duration {
+	if d.synced {
+		return pollRetryLast
+	}
+	return pollRetryNew
 }
 
 func (d *daemon) bootTimeoutLeft() time.Duration {

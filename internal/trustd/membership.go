@@ -26,6 +26,9 @@ func (l *list) Prove(ctx context.Context, r *membership.ProveRequest) (*membersh
 	ctx, cancel := context.WithTimeout(ctx, signTimeout)
 	defer cancel()
 	answer, err := l.signer.Prove(ctx, &signerapi.SignerProveRequest{Peer: c.addr.String(), Token: c.token, Request: r})
+	if err == nil {
+		err = l.accepted(c)
+	}
 	if err != nil {
 		return nil, l.refuse(c.addr, err)
 	}
@@ -43,6 +46,9 @@ func (l *list) Watch(_ *membership.WatchRequest, stream grpc.ServerStreamingServ
 	for err == nil {
 		var next *membership.MemberList
 		if next, err = lists.Recv(); err == nil {
+			err = l.accepted(c) // again: with each list he may have come onto it
+		}
+		if err == nil {
 			err = stream.Send(next)
 		}
 	}
@@ -61,6 +67,9 @@ func (l *list) Leave(ctx context.Context, r *membership.LeaveRequest) (*membersh
 	ctx, cancel := context.WithTimeout(ctx, signTimeout)
 	defer cancel()
 	answer, err := l.signer.Leave(ctx, &signerapi.SignerLeaveRequest{Peer: c.addr.String(), Token: c.token, Request: r})
+	if err == nil {
+		err = l.accepted(c)
+	}
 	if err != nil {
 		return nil, l.refuse(c.addr, err)
 	}

@@ -1,72 +1,125 @@
 package trustd
 
 import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"hash/maphash"
 	"net/netip"
 	"sync"
 	"time"
 
-	"golang.org/x/time/rate"
+	"talos/internal/door"
 )
 
-// How often a peer may ask. A node asks a few times when it starts and then
-// twice a day, and more often while there is nobody who could answer; guessing
-// a token must take ages.
-const (
-	perPeerEvery = time.Second / 4
-	perPeerBurst = 50
-	allPerSecond = 50 // a fleet that starts at once
-	allBurst     = 200
-	maxPeers     = 4096 // remembered
+// How often may be asked. A node asks a few times when it starts and then twice
+// a day, and more often while there is nobody who could answer; guessing a token
+// must take ages.
+var (
+	perHost = pacing{every: time.Second / 4, burst: 50}
+
+	// guesses are calls with a token that is not known to be right.
+	guesses = rates{host: perHost, net: pacing{every: time.Second / 16, burst: 200}, all: pacing{every: time.Second / 50, burst: 200}}
+	// newcomers have the token; a fleet that starts at once may be of one network.
+	newcomers = rates{host: perHost, net: pacing{every: time.Second / 40, burst: 160}, all: pacing{every: time.Second / 100, burst: 400}}
+	// fromMembers are calls with it from a member's address.
+	fromMembers = rates{host: perHost, net: pacing{every: time.Second / 200, burst: 1000}, all: pacing{every: time.Second / 200, burst: 1000}}
 )
 
-// pace limits requests per peer and altogether.
+// pacing is how often: so many at once, then one every so often.
+type pacing struct {
+	every time.Duration
+	burst int
+}
+
+// rates bound calls of one host (door.Host), of one network (door.Network), and
+// of all.
+type rates struct{ host, net, all pacing }
+
+// pace limits calls. Those who show the token that machined accepted last have
+// allowances that others can't use up, and so have members.
 type pace struct {
-	now func() time.Time
-	all *rate.Limiter
+	now    func() time.Time
+	member func(netip.Addr) bool
 
-	mu    sync.Mutex // guards peers
-	peers map[netip.Prefix]*rate.Limiter
+	mu                                   sync.Mutex // guards the fields below
+	token                                [sha256.Size]byte
+	guesses, nearby, newcomers, ofMember *allowance
 }
 
-func newPace(now func() time.Time) *pace {
-	return &pace{now: now, all: rate.NewLimiter(allPerSecond, allBurst), peers: map[netip.Prefix]*rate.Limiter{}}
+func newPace(now func() time.Time, member func(netip.Addr) bool) *pace {
+	return &pace{
+		now: now, member: member,
+		guesses: newAllowance(guesses), nearby: newAllowance(guesses), newcomers: newAllowance(newcomers), ofMember: newAllowance(fromMembers),
+	}
 }
 
-// allow counts a request.
-func (p *pace) allow(addr netip.Addr) bool {
-	now := p.now()
+// allow counts a call.
+func (p *pace) allow(addr netip.Addr, token string) bool {
+	now, isMember := p.now(), p.member(addr)
+	sum := sha256.Sum256([]byte(token))
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	key := neighbourhood(addr)
-	limiter, ok := p.peers[key]
-	if !ok {
-		if len(p.peers) >= maxPeers {
-			p.forget(now)
-		}
-		limiter = rate.NewLimiter(rate.Every(perPeerEvery), perPeerBurst)
-		p.peers[key] = limiter
+	of := p.newcomers
+	switch known := subtle.ConstantTimeCompare(sum[:], p.token[:]) == 1; {
+	case known && isMember:
+		of = p.ofMember
+	case isMember: // pods call from there too, and trustd may have heard no right token yet
+		of = p.nearby
+	case !known:
+		of = p.guesses
 	}
-	return limiter.AllowN(now, 1) && p.all.AllowN(now, 1)
+	return of.take(addr, now)
 }
 
-// forget drops peers whose allowance is whole again, and all of them when
-// that is not enough: the limit for all still holds then.
-func (p *pace) forget(now time.Time) {
-	for key, limiter := range p.peers {
-		if limiter.TokensAt(now) >= perPeerBurst {
-			delete(p.peers, key)
-		}
-	}
-	if len(p.peers) >= maxPeers {
-		clear(p.peers)
-	}
+// right says that machined accepted a token. It is not kept, only its hash.
+func (p *pace) right(token string) {
+	sum := sha256.Sum256([]byte(token))
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.token = sum
 }
 
-// neighbourhood is what one machine can choose its address from.
-func neighbourhood(addr netip.Addr) netip.Prefix {
-	bits := addr.BitLen()
-	if addr.Is6() {
-		bits = 64
+// slots is how many hosts, or networks, are told apart.
+const slots = 1024
+
+// allowance is what is left to one kind of callers. Hosts and networks have
+// slots by a secret hash: that takes the same memory for any number of them, and
+// nobody gets his allowance back by making others be forgotten. Two that share a
+// slot share what it allows; a refused call costs nothing, so that what all
+// together may is not enough to empty many.
+type allowance struct {
+	rates
+	seed        maphash.Seed
+	whole       bucket
+	hosts, nets [slots]bucket
+}
+
+func newAllowance(r rates) *allowance { return &allowance{rates: r, seed: maphash.MakeSeed()} }
+
+func (a *allowance) slot(p netip.Prefix) uint64 { return maphash.Comparable(a.seed, p) % slots }
+
+func (a *allowance) take(addr netip.Addr, now time.Time) bool {
+	host, net := &a.hosts[a.slot(door.Host(addr))], &a.nets[a.slot(door.Network(addr))]
+	if !host.fits(a.host, now) || !net.fits(a.net, now) || !a.whole.fits(a.all, now) {
+		return false
 	}
-	return netip.PrefixFrom(addr, bits).Masked()
+	host.take(a.host, now)
+	net.take(a.net, now)
+	a.whole.take(a.all, now)
+	return true
+}
+
+// bucket is when what was taken of it will be back: always full at first.
+type bucket struct{ full time.Time }
+
+// fits says whether one more may be taken.
+func (b *bucket) fits(p pacing, now time.Time) bool {
+	return b.full.Sub(now) <= time.Duration(p.burst-1)*p.every
+}
+
+func (b *bucket) take(p pacing, now time.Time) {
+	if b.full.Before(now) {
+		b.full = now
+	}
+	b.full = b.full.Add(p.every)
 }

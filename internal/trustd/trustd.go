@@ -4,8 +4,10 @@
 // which knows the token, holds the CA's key and decides
 // (internal/trustd/signer).
 //
-// It has no secret but its own server certificate, reads nothing else from
-// the store, and keeps nothing on disk.
+// It has no secret but its own server certificate, reads from the store that
+// and who the members are, and keeps nothing on disk. However many strangers
+// knock, from however many addresses, members and holders of the token are heard:
+// they have connections and requests of their own (package door, pace).
 package trustd
 
 import (
@@ -15,6 +17,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -34,16 +37,27 @@ import (
 	"talos/internal/door"
 	"talos/internal/follow"
 	"talos/internal/layout"
+	"talos/internal/resources/cluster"
 	"talos/internal/resources/secrets"
 	"talos/internal/store"
 )
 
 const (
-	certificateID   = "trustd"
-	grace           = 3 * time.Second
-	maxRequest      = 64 << 10 // bytes; a signing request has one or two thousand
-	maxConns        = 1024     // each node watches the list over one
-	maxConnsPerPeer = 16
+	certificateID    = "trustd"
+	grace            = 3 * time.Second
+	maxRequest       = 64 << 10         // bytes; a signing request has one or two thousand
+	handshakeTimeout = 10 * time.Second // for TLS and HTTP/2 to come up
+	patience         = 20 * time.Second // with who has not shown the token; a call takes half of it at most
+	window           = 64 << 10         // bytes in flight; gRPC would let a sender have more and more
+)
+
+// Connections at one time. Each node watches the list over one; a fleet in one
+// network may start at once.
+var (
+	strangers  = door.Limits{Total: 512, Each: 32, Net: 256}
+	neighbours = door.Limits{Total: 256, Each: 32}
+	holders    = door.Limits{Total: 512, Each: 16, Net: 256} // of the token
+	own        = door.Limits{Total: 1024, Each: 16}          // the cluster's members
 )
 
 // Config says what trustd works with.
@@ -82,37 +96,68 @@ func Serve(ctx context.Context, log *slog.Logger, config Config) error {
 		cancel()
 		wg.Wait()
 	}()
-	var own certificate
+	var shown certificate
+	var present roll
 	ready := make(chan struct{})
-	wg.Go(func() { own.follow(ctx, log, config.Store, sync.OnceFunc(func() { close(ready) })) })
+	wg.Go(func() { shown.follow(ctx, log, config.Store, sync.OnceFunc(func() { close(ready) })) })
+	wg.Go(func() { present.follow(ctx, log, config.Store) })
 	select {
 	case <-ctx.Done():
 		return nil
 	case <-ready:
 	}
 
-	server := grpc.NewServer(
-		grpc.Creds(credentials.NewTLS(&tls.Config{
-			MinVersion:             tls.VersionTLS13,
-			NextProtos:             []string{"h2"},
-			GetCertificate:         func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return own.current.Load(), nil },
-			SessionTicketsDisabled: true,
-		})),
-		grpc.MaxRecvMsgSize(maxRequest), grpc.MaxHeaderListSize(16<<10), grpc.MaxConcurrentStreams(4),
-		grpc.ConnectionTimeout(10*time.Second),
-		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second, MaxConnectionIdle: time.Minute}),
-		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second}),
-	)
-	answers := newService(log, signerapi.NewSignerClient(signer))
+	server := newServer(&shown)
+	answers := newService(log, signerapi.NewSignerClient(signer), present.has)
 	security.RegisterSecurityServiceServer(server, answers)
 	membership.RegisterMembershipServiceServer(server, &list{service: answers})
 	stop := context.AfterFunc(ctx, func() { door.Stop(server, grace) })
 	defer stop()
 	log.Info("serving", "address", config.Listener.Addr().String())
-	if err := server.Serve(door.Limit(config.Listener, maxConns, maxConnsPerPeer)); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
+	guard := door.NewGuard(config.Listener, door.Config{
+		Strangers: strangers, Neighbours: neighbours, Proven: holders, Members: own, Patience: patience, Known: present.has, Log: log,
+	})
+	if err := server.Serve(guard); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
 		return fmt.Errorf("serve %s: %w", config.Listener.Addr(), err)
 	}
 	return nil
+}
+
+func newServer(shown *certificate) *grpc.Server {
+	return grpc.NewServer(
+		grpc.Creds(doorman{credentials.NewTLS(&tls.Config{
+			MinVersion:             tls.VersionTLS13,
+			NextProtos:             []string{"h2"},
+			GetCertificate:         func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return shown.current.Load(), nil },
+			SessionTicketsDisabled: true,
+		})}),
+		grpc.MaxRecvMsgSize(maxRequest), grpc.MaxHeaderListSize(16<<10), grpc.MaxConcurrentStreams(4),
+		grpc.InitialWindowSize(window), grpc.InitialConnWindowSize(window), grpc.ConnectionTimeout(handshakeTimeout),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second, MaxConnectionIdle: time.Minute}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second}),
+	)
+}
+
+// roll is the addresses of the cluster's members.
+type roll struct {
+	addresses atomic.Pointer[map[netip.Addr]bool]
+}
+
+func (r *roll) follow(ctx context.Context, log *slog.Logger, st state.State) {
+	follow.Kind(ctx, st, log, cluster.Namespace, cluster.MemberType, func(all map[resource.ID]*cluster.Member) {
+		addresses := make(map[netip.Addr]bool, len(all))
+		for _, m := range all {
+			for _, a := range m.TypedSpec().Addresses {
+				addresses[a.Unmap()] = true
+			}
+		}
+		r.addresses.Store(&addresses)
+	})
+}
+
+func (r *roll) has(addr netip.Addr) bool {
+	addresses := r.addresses.Load()
+	return addresses != nil && (*addresses)[addr]
 }
 
 // certificate is the server's certificate that counts now.

@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cosi-project/runtime/pkg/resource"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
@@ -29,6 +30,7 @@ import (
 	signerapi "talos/api/signer"
 	"talos/internal/identity"
 	"talos/internal/members"
+	"talos/internal/resources/cluster"
 	respem "talos/internal/resources/pem"
 	"talos/internal/resources/secrets"
 	"talos/internal/store"
@@ -58,7 +60,7 @@ func (l *log) String() string {
 // (internal/members).
 type anybody struct{}
 
-func (anybody) Admit(context.Context, members.Record, []string, bool) error { return nil }
+func (anybody) Admit(context.Context, members.Claim) error { return nil }
 func (anybody) Holds(context.Context, identity.ID) ([]netip.Addr, bool, error) {
 	return nil, false, nil
 }
@@ -79,6 +81,32 @@ func (from) RemoteAddr() net.Addr { return &net.TCPAddr{IP: net.IPv4(10, 5, 0, 7
 // serve starts trustd with a real signer behind it, and returns a client and
 // the CA's pool.
 func serve(t *testing.T, out *log) (security.SecurityServiceClient, *x509.CertPool) {
+	t.Helper()
+	s := start(t, out, func(l net.Listener) net.Listener { return elsewhere{l} })
+	return security.NewSecurityServiceClient(s.dial(t, "127.0.0.1")), s.pool
+}
+
+// server is a trustd that runs, on a cluster whose members are told.
+type server struct {
+	address string
+	pool    *x509.CertPool
+}
+
+// dial makes a client that calls from an address.
+func (s *server) dial(t *testing.T, from string) *grpc.ClientConn {
+	t.Helper()
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
+	conn, err := grpc.NewClient("passthrough:///"+s.address, grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{RootCAs: s.pool, ServerName: "127.0.0.1"})),
+		grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) { return d.DialContext(ctx, "tcp", address) }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	return conn
+}
+
+// start runs trustd behind a listener that wrap changes.
+func start(t *testing.T, out *log, wrap func(net.Listener) net.Listener, present ...string) *server {
 	t.Helper()
 	pub, key, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
@@ -108,8 +136,14 @@ func serve(t *testing.T, out *log) (security.SecurityServiceClient, *x509.CertPo
 	root, own := secrets.NewOSRootSecrets("os"), secrets.NewTrustdCertificate("trustd")
 	root.TypedSpec().IssuingCA, root.TypedSpec().Token = pair, token
 	own.TypedSpec().Server = pair
-	for _, err := range []error{st.Create(t.Context(), root), st.Create(t.Context(), own)} {
-		if err != nil {
+	all := []resource.Resource{root, own}
+	for _, address := range present {
+		member := cluster.NewMember(address)
+		member.TypedSpec().Addresses = []netip.Addr{netip.MustParseAddr(address)}
+		all = append(all, member)
+	}
+	for _, r := range all {
+		if err := st.Create(t.Context(), r); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -136,7 +170,7 @@ func serve(t *testing.T, out *log) (security.SecurityServiceClient, *x509.CertPo
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() {
-		done <- Serve(ctx, slog.New(slog.NewTextHandler(out, nil)), Config{Listener: elsewhere{listener}, Store: st, Signer: socket})
+		done <- Serve(ctx, slog.New(slog.NewTextHandler(out, nil)), Config{Listener: wrap(listener), Store: st, Signer: socket})
 	}()
 	t.Cleanup(func() {
 		cancel()
@@ -146,12 +180,7 @@ func serve(t *testing.T, out *log) (security.SecurityServiceClient, *x509.CertPo
 	})
 	pool := x509.NewCertPool()
 	pool.AppendCertsFromPEM(pair.Crt)
-	conn, err := grpc.NewClient("passthrough:///"+listener.Addr().String(), grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{RootCAs: pool})))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { conn.Close() })
-	return security.NewSecurityServiceClient(conn), pool
+	return &server{address: listener.Addr().String(), pool: pool}
 }
 
 func csr(t *testing.T, ip string) []byte {
@@ -210,7 +239,7 @@ func TestCertificate(t *testing.T) {
 	if _, err := client.WriteFile(with(token), &security.WriteFileRequest{Path: "/etc/hosts"}); status.Code(err) != codes.PermissionDenied {
 		t.Errorf("WriteFile = %v, want PermissionDenied", err)
 	}
-	for range perPeerBurst {
+	for range perHost.burst + 1 {
 		_, err = client.Certificate(with("guess"), &security.CertificateRequest{})
 	}
 	if status.Code(err) != codes.ResourceExhausted {
@@ -221,44 +250,101 @@ func TestCertificate(t *testing.T) {
 	}
 }
 
-func TestPace(t *testing.T) {
-	now := time.Unix(0, 0)
-	p := newPace(func() time.Time { return now })
-	a, b := netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2")
-	count := func(addr netip.Addr, tries int) (allowed int) {
-		for range tries {
-			if p.allow(addr) {
-				allowed++
-			}
+// clock paces by a time that the test sets; 10.0.0.9 is a member.
+func clock() (*pace, *time.Time) {
+	now := time.Unix(1e9, 0)
+	return newPace(func() time.Time { return now }, func(a netip.Addr) bool { return a == netip.MustParseAddr("10.0.0.9") }), &now
+}
+
+func (p *pace) count(tries int, token string, addr func(i int) netip.Addr) (allowed int) {
+	for i := range tries {
+		if p.allow(addr(i), token) {
+			allowed++
 		}
-		return allowed
 	}
-	if got := count(a, 100); got != perPeerBurst {
-		t.Errorf("at once = %d, want %d", got, perPeerBurst)
+	return allowed
+}
+
+// anywhere is a different address, of another network, for each number.
+func anywhere(i int) netip.Addr {
+	i = i * 2654435761
+	return netip.AddrFrom4([4]byte{byte(i >> 24), byte(i >> 16), byte(i >> 8), byte(i)})
+}
+
+func at(text string) func(int) netip.Addr {
+	return func(int) netip.Addr { return netip.MustParseAddr(text) }
+}
+
+func TestPace(t *testing.T) {
+	p, now := clock()
+	for _, c := range []struct {
+		what string
+		addr func(int) netip.Addr
+		want int
+	}{
+		{"one address", at("10.1.0.1"), perHost.burst},
+		{"the next one", at("10.1.0.2"), perHost.burst},
+		{"its network", func(i int) netip.Addr { return netip.AddrFrom4([4]byte{10, 1, 0, byte(i)}) }, guesses.net.burst - 2*perHost.burst},
+		{"all of a /64", func(i int) netip.Addr {
+			return netip.AddrFrom16([16]byte{0x20, 1, 0xd, 0xb8, 15: byte(i), 14: byte(i >> 8)})
+		}, 0}, // all that all may is taken
+	} {
+		if got := p.count(1000, "guess", c.addr); got != c.want {
+			t.Errorf("%s: %d calls at once, want %d", c.what, got, c.want)
+		}
 	}
-	if got := count(b, 1); got != 1 {
-		t.Errorf("another peer = %d, want 1", got)
+	*now = now.Add(2 * perHost.every)
+	if got := p.count(100, "guess", at("10.2.0.1")); got != 25 { // half a second of all
+		t.Errorf("half a second later: %d calls, want 25", got)
 	}
-	now = now.Add(2 * perPeerEvery)
-	if got := count(a, 100); got != 2 {
-		t.Errorf("later = %d, want 2", got)
+	*now = now.Add(time.Hour)
+	v6 := func(net, host int) netip.Addr {
+		return netip.AddrFrom16([16]byte{0x20, 1, 0xd, 0xb8, 6: byte(net), 7: byte(net >> 8), 15: byte(host)})
 	}
-	// One who owns a whole network is still one.
-	now = now.Add(time.Hour)
-	prefix := netip.MustParsePrefix("2001:db8::/64")
-	got := 0
-	for addr, i := prefix.Addr(), 0; i < 100; addr, i = addr.Next(), i+1 {
-		got += count(addr, 1)
+	if got := p.count(100, "guess", func(i int) netip.Addr { return v6(0, i) }); got != perHost.burst {
+		t.Errorf("addresses of one /64: %d calls, want %d", got, perHost.burst)
 	}
-	if got != perPeerBurst {
-		t.Errorf("addresses of one /64 = %d, want %d", got, perPeerBurst)
+}
+
+// TestPaceOfOthers: guesses from however many addresses leave to those who have
+// the token what is theirs, and these to the members; and nobody gets his
+// allowance back by calling from other addresses.
+func TestPaceOfOthers(t *testing.T) {
+	p, now := clock()
+	p.right(token)
+	exhausted := at("192.0.2.1")
+	if got := p.count(1000, "guess", exhausted); got != perHost.burst {
+		t.Fatalf("%d guesses at once, want %d", got, perHost.burst)
 	}
-	// Memory is bounded.
-	for i := range 3 * maxPeers {
-		p.allow(netip.AddrFrom4([4]byte{11, byte(i >> 16), byte(i >> 8), byte(i)}))
-		now = now.Add(time.Second)
+	if got := p.count(100_000, "guess", anywhere); got > guesses.all.burst {
+		t.Errorf("%d guesses at once from everywhere, want at most %d", got, guesses.all.burst)
 	}
-	if len(p.peers) > maxPeers {
-		t.Errorf("remembers %d peers, at most %d", len(p.peers), maxPeers)
+	if p.allow(exhausted(0), "guess") {
+		t.Error("others' calls gave one his allowance back")
+	}
+	if !p.allow(netip.MustParseAddr("192.0.2.1"), token) || !p.allow(netip.MustParseAddr("203.0.113.5"), token) {
+		t.Error("who has the token is refused for others' guesses")
+	}
+	if got := p.count(100_000, token, anywhere); got > newcomers.all.burst {
+		t.Errorf("%d calls with the token from everywhere, want at most %d", got, newcomers.all.burst)
+	}
+	if !p.allow(netip.MustParseAddr("10.0.0.9"), token) {
+		t.Error("a member is refused for others' calls")
+	}
+	if got := p.count(100, "guess", at("10.0.0.9")); got > perHost.burst || !p.allow(netip.MustParseAddr("10.0.0.9"), token) {
+		t.Errorf("%d guesses from a member's address; or it is refused for its pods' guesses", got)
+	}
+	// What all together may is so little that few slots are empty at any time.
+	var refused int
+	for second := range 60 {
+		*now = now.Add(time.Second)
+		p.count(10_000, token, func(i int) netip.Addr { return anywhere(1e6 + second*10_000 + i) })
+		*now = now.Add(20 * time.Millisecond) // there is one for all
+		if !p.allow(anywhere(-second-1), token) {
+			refused++
+		}
+	}
+	if refused > 3 {
+		t.Errorf("%d of 60 newcomers share a slot with a flood", refused)
 	}
 }

@@ -52,7 +52,7 @@ const (
 
 // Registry keeps whose names are whose. members.Facts is one.
 type Registry interface {
-	Admit(ctx context.Context, claim members.Record, names []string, unlisted bool) error
+	Admit(ctx context.Context, claim members.Claim) error
 	Holds(ctx context.Context, id identity.ID) (addresses []netip.Addr, controlPlane bool, err error)
 	Remove(ctx context.Context, node string) (removed []string, err error)
 }
@@ -172,7 +172,9 @@ func (s *Server) register(ctx context.Context, r *signerapi.SignRequest, request
 	if err := claim.Check(); err != nil {
 		return status.Error(codes.InvalidArgument, err.Error())
 	}
-	err := s.Registry.Admit(ctx, claim, request.Names, r.GetUnlisted())
+	err := s.Registry.Admit(ctx, members.Claim{
+		Record: claim, Names: request.Names, Unlisted: r.GetUnlisted(), Until: s.Now().Add(s.Lifetime + time.Minute), // it is signed a moment later
+	})
 	switch {
 	case errors.Is(err, members.ErrTaken):
 		return status.Error(codes.PermissionDenied, err.Error())

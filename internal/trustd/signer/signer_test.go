@@ -132,7 +132,7 @@ func mustRoot(t testing.TB, s *Server) *secrets.OSRootSecretsSpec {
 // (internal/members).
 type anybody struct{}
 
-func (anybody) Admit(context.Context, members.Record, []string, bool) error { return nil }
+func (anybody) Admit(context.Context, members.Claim) error { return nil }
 func (anybody) Holds(context.Context, identity.ID) ([]netip.Addr, bool, error) {
 	return nil, false, nil
 }
