@@ -1,6 +1,7 @@
 package image
 
 import (
+	"context"
 	"fmt"
 	"io/fs"
 	"path/filepath"
@@ -12,15 +13,17 @@ import (
 const nsswitch = "passwd: files\ngroup: files\nhosts: files dns\n"
 
 // RootFS describes the read-only root of a node: our two programs from the
-// folder bin, the container runtime, and the few Debian programs that no Go
-// library replaces. There is no shell, and the test of the finished image
-// (TestAllowlist) refuses what is not named in its list.
-func RootFS(c Components, bin, tag string) *Tree {
+// folder bin, the container runtime, the few Debian programs that no Go library
+// replaces, firmware for the kernel's drivers and a list of those, and a list of
+// all that. There is no shell, and the test of the finished image (TestAllowlist)
+// refuses what is not named in its list.
+func RootFS(ctx context.Context, c Components, k KernelFiles, bin, tag string) *Tree {
 	t := new(Tree)
 	t.MergeUsr()
 	addOurs(t, bin)
 	addRuntime(t, c)
 	addTools(t)
+	addKernel(t, k)
 	addEtc(t, tag)
 
 	// Where file systems are mounted. /opt and the folders of /etc are bound
@@ -33,6 +36,12 @@ func RootFS(c Components, bin, tag string) *Tree {
 	}
 	t.Dir("root", 0o700)
 	t.Dir("tmp", fs.ModeSticky|0o777)
+
+	bill, err := Bill(ctx, t, k, tag, nil)
+	if err != nil {
+		t.fail(err)
+	}
+	t.Data("usr/share/spdx/talos.spdx.json", string(bill))
 	return t
 }
 
@@ -67,8 +76,14 @@ func addTools(t *Tree) {
 	t.Program("/usr/sbin/mkfs.vfat")
 }
 
+// OSRelease says which system and version this is, in the root and in kernel
+// images.
+func OSRelease(tag string) string {
+	return fmt.Sprintf("NAME=%q\nID=talos\nVERSION_ID=%s\nPRETTY_NAME=\"%[1]s (%[2]s)\"\n", version.Name, tag)
+}
+
 func addEtc(t *Tree, tag string) {
-	t.Data("etc/os-release", fmt.Sprintf("NAME=%q\nID=talos\nVERSION_ID=%s\nPRETTY_NAME=\"%[1]s (%[2]s)\"\n", version.Name, tag))
+	t.Data("etc/os-release", OSRelease(tag))
 	t.Data("etc/nsswitch.conf", nsswitch)
 	t.File("etc/ssl/certs/ca-certificates.crt", caCertificates, 0o644)
 	for _, name := range []string{"resolv.conf", "hosts", "hostname", "machine-id"} {
@@ -85,6 +100,7 @@ func addEtc(t *Tree, tag string) {
 		{"trustd", layout.TrustUID},
 		{"networkd", layout.NetworkUID},
 		{"timed", layout.TimeUID},
+		{"fetchd", layout.FetchUID},
 		{"etcd", layout.EtcdUID},
 		{"kube-apiserver", layout.APIServerUID},
 		{"kube-controller-manager", layout.ManagerUID},
