@@ -20,6 +20,7 @@ import (
 	"talos/internal/authz"
 	"talos/internal/configstore"
 	"talos/internal/door"
+	"talos/internal/integrity"
 	"talos/internal/layout"
 	"talos/internal/linux/peercred"
 	"talos/internal/machine"
@@ -28,6 +29,7 @@ import (
 	"talos/internal/service"
 	"talos/internal/status"
 	"talos/internal/store"
+	"talos/internal/version"
 )
 
 // lastWords is how long callers may still be answered when the node goes down.
@@ -38,19 +40,23 @@ const maxMessage = 32 << 20
 
 // serveAPI answers for this node on its socket, for routerd alone.
 func (n *node) serveAPI(ctx context.Context, st state.State, rt *runtime.Runtime, cfg *configstore.Store, events *machine.Events) error {
-	platform := "metal"
-	if n.boot.Container {
-		platform = "container"
+	options := machine.Options{
+		State: st, Services: n.services.External(), Logs: n.logs, Boots: n.boots, Containers: n.pods, Config: cfg, Etcd: n.member, Roster: n.crowd.Facts,
+		Integrity: &integrity.Node{Container: n.boot.Container, Version: version.Tag},
+		Power:     n.sequence, Events: events, Graph: graph(rt), Platform: n.origin.platform.Name(), Log: n.log,
 	}
-	api, err := machine.New(machine.Options{
-		State: st, Services: n.services.External(), Logs: n.logs, Containers: n.pods, Config: cfg, Etcd: n.member, Roster: n.crowd.Facts,
-		Power: n.sequence, Events: events, Graph: graph(rt), Platform: platform, Log: n.log,
-	})
+	if n.setup != nil {
+		options.Setup = n.setup
+	}
+	if n.machine != nil {
+		options.UserDisks = n.machine.UserDisks
+	}
+	api, err := machine.New(options)
 	if err != nil {
 		return err
 	}
-	// Without a configuration there is nobody to ask: readers may then apply one.
-	unconfigured := authz.WithMaintenance(func() bool { return cfg.Active() == nil })
+	// Until there is a configuration nobody is known: whoever comes may apply one.
+	unconfigured := authz.WithMaintenance(cfg.Unconfigured)
 	srv := grpc.NewServer(append(door.Recover(n.log),
 		grpc.Creds(peercred.Credentials(layout.RouterUID)),
 		grpc.MaxRecvMsgSize(maxMessage),
@@ -59,7 +65,7 @@ func (n *node) serveAPI(ctx context.Context, st state.State, rt *runtime.Runtime
 		grpc.ChainStreamInterceptor(authz.StreamServerInterceptor(unconfigured)),
 	)...)
 	api.Register(srv)
-	v1alpha1.RegisterStateServer(srv, server.NewState(state.Filter(st, authz.ResourceRule(store.Types()))))
+	v1alpha1.RegisterStateServer(srv, server.NewState(state.Filter(st, authz.ResourceRule(store.Types(), unconfigured))))
 	listener, err := peercred.Listen(layout.MachineSocket)
 	if err != nil {
 		return fmt.Errorf("API: listen on %s: %w", layout.MachineSocket, err)

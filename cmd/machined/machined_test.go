@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -59,17 +60,57 @@ func TestDaemons(t *testing.T) {
 }
 
 func TestOutputKeepsEarly(t *testing.T) {
-	var console, kept bytes.Buffer
+	synctest.Test(t, func(t *testing.T) {
+		var console, kept bytes.Buffer
+		o := newOutput()
+		o.sinks = []io.Writer{&console}
+		log := slog.New(slog.NewTextHandler(o, nil))
+		log.Info("early")
+		run := o.keepIn(&kept)
+		log.Info("late")
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error)
+		go func() { ended <- run(ctx) }()
+		synctest.Wait()
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		for name, b := range map[string]*bytes.Buffer{"console": &console, "log": &kept} {
+			if got := b.String(); strings.Count(got, "msg=early") != 1 || strings.Count(got, "msg=late") != 1 {
+				t.Errorf("%s has %q, want each line once", name, got)
+			}
+		}
+	})
+}
+
+// hung is a disk that does not answer.
+type hung struct{}
+
+func (hung) Write([]byte) (int, error) { select {} }
+
+// TestOutputHung: a disk that hangs holds up nobody who has something to say.
+func TestOutputHung(t *testing.T) {
+	var console bytes.Buffer
 	o := newOutput()
 	o.sinks = []io.Writer{&console}
-	log := slog.New(slog.NewTextHandler(o, nil))
-	log.Info("early")
-	o.keepIn(&kept)
-	log.Info("late")
-	for name, b := range map[string]*bytes.Buffer{"console": &console, "log": &kept} {
-		if got := b.String(); strings.Count(got, "msg=early") != 1 || strings.Count(got, "msg=late") != 1 {
-			t.Errorf("%s has %q, want each line once", name, got)
+	run := o.keepIn(hung{})
+	go run(t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		log := slog.New(slog.NewTextHandler(o, nil))
+		for n := range 3 * waiting {
+			log.Info("line", "n", n)
 		}
+	}()
+	select {
+	case <-done:
+	case <-time.After(10 * time.Second):
+		t.Fatal("the log waits for the disk")
+	}
+	if got := strings.Count(console.String(), "msg=line"); got != 3*waiting {
+		t.Errorf("%d lines on the console, want %d", got, 3*waiting)
 	}
 }
 

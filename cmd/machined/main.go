@@ -13,12 +13,14 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"talos/api/machine"
 	"talos/internal/boot"
+	"talos/internal/bootlog"
 	"talos/internal/containers"
 	"talos/internal/etcd"
 	"talos/internal/layout"
@@ -27,9 +29,11 @@ import (
 	"talos/internal/linux/trim"
 	"talos/internal/logs"
 	"talos/internal/members"
+	"talos/internal/metal"
 	"talos/internal/power"
 	"talos/internal/sequence"
 	"talos/internal/service"
+	"talos/internal/setup"
 	"talos/internal/store"
 	"talos/internal/version"
 )
@@ -37,6 +41,9 @@ import (
 // gcPercent trades a little time for memory: what machined holds is small and
 // changes seldom.
 const gcPercent = 50
+
+// bootLimit is for all phases of the boot together, each of which has its own.
+const bootLimit = 10 * time.Minute
 
 func main() {
 	if os.Getpid() != 1 {
@@ -46,7 +53,7 @@ func main() {
 	deafen()
 	out := newOutput()
 	log := slog.New(slog.NewTextHandler(out, nil))
-	n := &node{log: log, out: out, id: rand.Text()}
+	n := &node{log: log, out: out, id: rand.Text(), pulse: make(chan chan struct{})}
 	err := n.protectedRun()
 	log.Error("machined can't go on, the node reboots", "err", err)
 	n.reboot()
@@ -67,14 +74,19 @@ type node struct {
 	out *output
 
 	boot      *boot.Node
+	machine   *metal.Machine // nil in a container
 	reaper    *reap.Reaper
 	logs      *logs.Manager
+	boots     *bootlog.Book // nil where nothing can be kept
 	services  *service.Supervisor
 	pods      *containers.Client
 	member    *etcd.Member
 	crowd     *members.Options
 	workloads *workloads
+	origin    *origin
 	sequence  *sequence.Controller // nil until services can run
+	setup     *setup.Setup         // nil in a container
+	pulse     chan chan struct{}   // the main loop closes what comes
 	id        string               // tells this run of the node from others
 }
 
@@ -93,7 +105,8 @@ func (n *node) run(ctx context.Context) error {
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, unix.SIGTERM, unix.SIGINT)
 	n.log.Info("machined starts", "version", version.Tag)
-	if err := n.prepare(ctx); err != nil {
+	tasks := &group{ctx: ctx, log: n.log}
+	if err := n.prepare(ctx, tasks); err != nil {
 		return err
 	}
 	st, err := store.New(ctx)
@@ -107,21 +120,31 @@ func (n *node) run(ctx context.Context) error {
 		return err
 	}
 	n.sequence = n.wayDown(st)
-	tasks := &group{ctx: ctx, log: n.log}
 	if err := n.wire(ctx, st, tasks); err != nil {
 		return err
 	}
 	tasks.Go("trim", trimLater)
 	for {
-		switch sig := <-signals; sig {
-		case unix.SIGTERM:
-			_, err = n.sequence.Begin(ctx, sequence.Request{Kind: sequence.Shutdown})
-		case unix.SIGINT: // Ctrl-Alt-Del
-			_, err = n.sequence.Reboot(ctx, machine.RebootRequest_DEFAULT)
+		select {
+		case sig := <-signals:
+			n.obey(ctx, sig)
+		case turned := <-n.pulse:
+			close(turned)
 		}
-		if err != nil {
-			n.log.Warn("signal has no effect", "err", err)
-		}
+	}
+}
+
+// obey does what a signal to the first process means.
+func (n *node) obey(ctx context.Context, sig os.Signal) {
+	var err error
+	switch sig {
+	case unix.SIGTERM:
+		_, err = n.sequence.Begin(ctx, sequence.Request{Kind: sequence.Shutdown})
+	case unix.SIGINT: // Ctrl-Alt-Del
+		_, err = n.sequence.Reboot(ctx, machine.RebootRequest_DEFAULT)
+	}
+	if err != nil {
+		n.log.Warn("signal has no effect", "err", err)
 	}
 }
 
@@ -141,7 +164,7 @@ func trimLater(ctx context.Context) error {
 }
 
 // prepare makes the node a place where services can run.
-func (n *node) prepare(ctx context.Context) error {
+func (n *node) prepare(ctx context.Context, tasks *group) error {
 	debug.SetGCPercent(gcPercent)
 	if err := os.Setenv("PATH", "/usr/bin:/usr/sbin:/bin:/sbin"); err != nil {
 		return err
@@ -151,17 +174,48 @@ func (n *node) prepare(ctx context.Context) error {
 		return err
 	}
 	n.boot = &boot.Node{Log: n.log, Container: boot.InContainer()}
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
-	defer cancel()
-	if err := sequence.Run(ctx, n.log, "boot", n.boot.Phases(), nil); err != nil {
+	if !n.boot.Container {
+		n.out.toKernel(n.log) // the initramfs has mounted /dev
+		n.machine = metal.New(n.log, n.reaper.Run, tasks.Go)
+		n.boot.Machine = n.machine
+	}
+	if err := n.phases(ctx); err != nil {
 		return err
 	}
-	n.logs = logs.New(layout.LogDir)
-	n.out.keepIn(n.logs.Writer("machined"))
-	if !n.boot.Container {
-		n.out.toKernel(n.log)
-	}
+	n.logs = logs.New(n.logDir())
+	tasks.Go("log", n.out.keepIn(n.logs.Writer("machined")))
 	return nil
+}
+
+// phases boots. While it has time, the watchdog that the initramfs has armed is
+// fed: each phase has a deadline, some of them later than the watchdog's.
+func (n *node) phases(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, bootLimit)
+	var keeper sync.WaitGroup
+	defer func() {
+		cancel()
+		keeper.Wait()
+	}()
+	if n.machine != nil && n.machine.Timer != nil {
+		keeper.Go(func() { metal.Keep(ctx, n.log, n.machine.Timer) })
+	}
+	return sequence.Run(ctx, n.log, "boot", n.boot.Phases(), nil)
+}
+
+// logDir is where the logs of this boot go: to the disk, beside those of earlier
+// ones. Without room there, to memory.
+func (n *node) logDir() string {
+	evidence, id := bootlog.Evidence{}, n.id
+	if n.machine != nil {
+		evidence, id = n.machine.Evidence(), n.machine.BootID()
+	}
+	book, err := bootlog.Open(layout.BootLogDir, bootlog.Record{ID: id, Version: version.Tag, Started: time.Now()}, evidence)
+	if err != nil {
+		n.log.Warn("the logs of this boot will be lost with it", "err", err)
+		return layout.LogDir
+	}
+	n.boots = book
+	return book.Dir()
 }
 
 // reboot is the way down for when run has failed: in order where there is
@@ -175,20 +229,20 @@ func (n *node) reboot() {
 		return
 	}
 	time.Sleep(5 * time.Second) // time to read why
-	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
-	defer cancel()
-	for _, step := range []struct {
-		name string
-		run  func() error
-	}{
-		{"kill what is left", func() error { return boot.KillAll(ctx) }},
-		{"note action", func() error { return power.Note(layout.PowerFile, power.Reboot) }},
-		{"sync", func() error { return boot.Sync(ctx) }},
-		{"reboot", func() error { return power.Down(power.Reboot) }},
+	var phases []sequence.Phase
+	for _, step := range []sequence.Step{
+		{Name: "kill what is left", Run: boot.KillAll},
+		{Name: "note action", Run: func(context.Context) error { return n.noteAction(power.Reboot) }},
+		{Name: "sync", Run: boot.Sync},
 	} {
-		if err := step.run(); err != nil {
-			n.log.Warn("on the way down", "step", step.name, "err", err)
-		}
+		step.Optional = true // what does not answer keeps nobody here
+		phases = append(phases, sequence.Phase{Name: step.Name, Deadline: 5 * time.Second, Steps: []sequence.Step{step}})
+	}
+	if err := sequence.Run(context.Background(), n.log, "reboot", phases, nil); err != nil {
+		n.log.Warn("on the way down", "err", err)
+	}
+	if err := n.powerDown(power.Reboot); err != nil {
+		n.log.Error("the machine did not go down", "err", err)
 	}
 }
 

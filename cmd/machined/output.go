@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"io"
 	"log/slog"
 	"os"
@@ -35,13 +36,45 @@ func (o *output) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// keepIn adds the place for the log, and what came before.
-func (o *output) keepIn(w io.Writer) {
+// keepIn adds the place for the log, and what came before. It may be a disk that
+// hangs: run writes there, and nobody waits for it.
+func (o *output) keepIn(w io.Writer) (run func(ctx context.Context) error) {
+	q := &queue{to: w, lines: make(chan []byte, waiting)}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	_, _ = w.Write(o.early.Bytes())
+	_, _ = q.Write(o.early.Bytes())
 	o.early = nil
-	o.sinks = append(o.sinks, w)
+	o.sinks = append(o.sinks, q)
+	return q.run
+}
+
+// waiting is how many writes wait for a place that is slow.
+const waiting = 1024
+
+// queue hands on what is written to it, and drops what comes while too much waits.
+type queue struct {
+	to    io.Writer
+	lines chan []byte
+}
+
+// Write never waits.
+func (q *queue) Write(p []byte) (int, error) {
+	select {
+	case q.lines <- bytes.Clone(p):
+	default:
+	}
+	return len(p), nil
+}
+
+func (q *queue) run(ctx context.Context) error {
+	for {
+		select {
+		case p := <-q.lines:
+			_, _ = q.to.Write(p) // nobody could be told
+		case <-ctx.Done():
+			return nil
+		}
+	}
 }
 
 // toKernel adds the kernel's log, which is on the console: that needs no copy.

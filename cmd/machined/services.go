@@ -30,7 +30,7 @@ func (n *node) containerdService(st state.State, i service.Instance, config, gro
 	if i == service.CRI {
 		start = n.workloads.start
 	}
-	return service.Definition{
+	def := service.Definition{
 		ID: i.String(),
 		Runner: service.Process{
 			Path: containerdProgram, Args: []string{"--config", config},
@@ -48,6 +48,10 @@ func (n *node) containerdService(st state.State, i service.Instance, config, gro
 		}},
 		Control: i == service.CRI,
 	}
+	if i == service.CRI {
+		def.Wait, def.WaitText = n.installed, "the installation"
+	}
+	return def
 }
 
 // runtimes are the two containerds. Nothing has to be up for either.

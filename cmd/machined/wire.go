@@ -34,6 +34,12 @@ import (
 // wire puts the parts of machined together and starts them, what takes longest
 // first.
 func (n *node) wire(ctx context.Context, st state.State, tasks *group) error {
+	var err error
+	if n.origin, err = n.findOrigin(st); err != nil {
+		return err
+	}
+	keeper := status.New()
+	n.setup = n.installation(st, keeper)
 	n.workloads = &workloads{st: st, services: n.services, sandbox: sandbox.Sandbox{Reaper: n.reaper, Cgroups: n.boot.Cgroups}}
 	for _, d := range n.runtimes(st) {
 		n.services.Add(d)
@@ -43,9 +49,11 @@ func (n *node) wire(ctx context.Context, st state.State, tasks *group) error {
 	}
 	tasks.Go("store", func(ctx context.Context) error { return store.Serve(ctx, st, layout.StoreSocket, n.log) })
 
-	keeper := status.New()
 	events := machine.NewEvents()
 	n.publish(events, keeper)
+	if err := n.publishFacts(ctx, st); err != nil {
+		return err
+	}
 	cfg := n.configuration(st, events)
 	rt, err := n.controllers(st, keeper)
 	if err != nil {
@@ -53,18 +61,20 @@ func (n *node) wire(ctx context.Context, st state.State, tasks *group) error {
 	}
 	tasks.Go("controllers", rt.Run)
 	tasks.Go("configuration", cfg.Run)
+	tasks.Go("first configuration", n.firstConfiguration(st, cfg))
 	tasks.Go("api", func(ctx context.Context) error { return n.serveAPI(ctx, st, rt, cfg, events) })
 	tasks.Go("signer", func(ctx context.Context) error {
 		return signer.Serve(ctx, signer.Options{State: st, Registry: n.crowd.Facts, List: n.crowd.List, Log: n.log})
 	})
+	n.machineTasks(st, tasks)
 	late := []service.Definition{itself()}
 	for _, d := range daemons(st) {
 		late = append(late, d.service())
 	}
 	etcdService := n.member.Service()
-	etcdService.Wait = allOf(func(ctx context.Context) error { return onControlPlane(ctx, st) }, n.workloads.settle, etcdService.Wait)
+	etcdService.Wait = allOf(n.installed, func(ctx context.Context) error { return onControlPlane(ctx, st) }, n.workloads.settle, etcdService.Wait)
 	kubelet := kube.KubeletService(st)
-	kubelet.Wait = allOf(n.workloads.settle, kubelet.Wait)
+	kubelet.Wait = allOf(n.installed, n.workloads.settle, kubelet.Wait)
 	late = append(late, etcdService, kubelet)
 	for _, d := range late {
 		n.services.Add(d)
@@ -90,7 +100,7 @@ func (n *node) others() (*members.Options, error) {
 // configuration makes the store of what the node is told to be.
 func (n *node) configuration(st state.State, events *machine.Events) *configstore.Store {
 	o := configstore.Options{
-		State: st, Log: n.log,
+		State: st, Log: n.log, First: n.origin.platform.AtHand,
 		Notify: func(event proto.Message) { events.Publish(event, "") },
 		Reboot: func(ctx context.Context) error {
 			_, err := n.sequence.Reboot(ctx, machineapi.RebootRequest_DEFAULT)
@@ -98,7 +108,7 @@ func (n *node) configuration(st state.State, events *machine.Events) *configstor
 		},
 	}
 	if !n.boot.Container {
-		o.Disks = "/sys/block"
+		o.Disks, o.Plan, o.Known = "/sys/block", n.planner(), n.disksKnown
 	}
 	return configstore.New(o)
 }
@@ -111,8 +121,9 @@ func (n *node) controllers(st state.State, keeper *status.Machine) (*runtime.Run
 	}
 	restartCRI := func(ctx context.Context) error { return n.services.Restart(ctx, "cri") }
 	for _, family := range [][]controller.Controller{
+		n.machineControllers(),
 		{keeper.Controller(n.log)},
-		netconfig.Controllers(netconfig.Options{Log: n.log}),
+		netconfig.Controllers(netconfig.Options{Log: n.log, Cmdline: n.origin.line, Platform: n.origin.network}),
 		secrets.Controllers(secrets.Options{Log: n.log, Ask: n.crowd.Certificate, Keep: layout.APICertificate}),
 		members.Controllers(*n.crowd),
 		cri.Controllers(cri.ControllerOptions{Log: n.log, Restart: restartCRI}),

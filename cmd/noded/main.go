@@ -1,6 +1,7 @@
 // Noded is the node's small daemons in one binary: networkd, timed, routerd,
-// apid and trustd, and sandboxd, which keeps workloads apart. It is the one whose name it was started by, or that its
-// first argument names.
+// apid and trustd; sandboxd, which keeps workloads apart; and fetchd, which asks
+// one server one question. It is the one whose name it was started by, or that
+// its first argument names.
 //
 // It is kept apart from machined so that each daemon stays small, and what it
 // imports is kept light for the same reason.
@@ -24,6 +25,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"talos/internal/apid"
+	"talos/internal/fetch"
 	"talos/internal/networkd"
 	"talos/internal/routerd"
 	"talos/internal/sandbox"
@@ -34,6 +36,7 @@ import (
 // daemons are what the binary can be.
 var daemons = map[string]func(context.Context, *slog.Logger) error{
 	"apid":     apid.Run,
+	"fetchd":   fetch.Run,
 	"networkd": networkd.Run,
 	"routerd":  routerd.Run,
 	"sandboxd": sandbox.Run,

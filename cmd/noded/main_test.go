@@ -208,7 +208,7 @@ func newNode(t *testing.T) *node {
 // anybody admits everybody: bindings are shown in internal/members.
 type anybody struct{}
 
-func (anybody) Admit(context.Context, members.Record, []string, bool) error { return nil }
+func (anybody) Admit(context.Context, members.Claim) error { return nil }
 func (anybody) Holds(context.Context, identity.ID) ([]netip.Addr, bool, error) {
 	return nil, false, nil
 }

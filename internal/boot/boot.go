@@ -31,8 +31,21 @@ type Node struct {
 	// Container says that the node is a container: kernel, clock and devices
 	// are the host's.
 	Container bool
+	// Machine is what a node has that is no container; nil in a container.
+	Machine Machine
 	// Cgroups are set by the phase "limits".
 	Cgroups *cgroup.Tree
+}
+
+// Machine prepares what belongs to a machine of its own. Package metal does.
+type Machine interface {
+	// Harden refuses to go on without what hardening needs of the kernel, and
+	// sets the kernel's parameters.
+	Harden(ctx context.Context) error
+	// Devices makes device nodes and links for what is plugged in.
+	Devices(ctx context.Context) error
+	// Disks mounts STATE and EPHEMERAL, where they are, and reads META.
+	Disks(ctx context.Context) error
 }
 
 // InContainer says whether the environment tells machined so.
@@ -53,7 +66,7 @@ func (n *Node) Phases() []sequence.Phase {
 		return sequence.Step{Name: name, Optional: true, Run: func(context.Context) error { return run() }}
 	}
 	const deadline = 10 * time.Second
-	return []sequence.Phase{
+	phases := []sequence.Phase{
 		{Name: "kernel file systems", Deadline: deadline, Steps: []sequence.Step{step("mount", n.mountKernel)}},
 		{Name: "temporary file systems", Deadline: deadline, Steps: []sequence.Step{step("mount", mountTemporary)}},
 		{Name: "limits", Deadline: deadline, Steps: []sequence.Step{
@@ -65,6 +78,15 @@ func (n *Node) Phases() []sequence.Phase {
 		}},
 		{Name: "loopback", Deadline: deadline, Steps: []sequence.Step{step("up", loopbackUp)}},
 		{Name: "root of services", Deadline: deadline, Steps: []sequence.Step{step("bind", bindRoot)}},
+	}
+	if n.Machine != nil {
+		phases = append(phases,
+			sequence.Phase{Name: "hardening", Deadline: deadline, Steps: []sequence.Step{{Name: "kernel", Run: n.Machine.Harden}}},
+			sequence.Phase{Name: "devices", Deadline: time.Minute, Steps: []sequence.Step{{Name: "settle", Run: n.Machine.Devices}}},
+			// Growing and replaying a large file system takes its time.
+			sequence.Phase{Name: "disks", Deadline: 5 * time.Minute, Steps: []sequence.Step{{Name: "mount", Run: n.Machine.Disks}}})
+	}
+	return append(phases, []sequence.Phase{
 		// A reset that was cut short is finished before anything reads there.
 		{Name: "pending wipe", Deadline: 2 * time.Minute, Steps: []sequence.Step{{Name: "wipe", Optional: true, Run: n.finishWipe}}},
 		{Name: "persistent folders", Deadline: deadline, Steps: []sequence.Step{
@@ -72,7 +94,7 @@ func (n *Node) Phases() []sequence.Phase {
 			step("ephemeral", prepareEphemeral),
 			step("folders", prepareFolders),
 		}},
-	}
+	}...)
 }
 
 // finishWipe empties what a reset has promised to.
@@ -83,6 +105,9 @@ func (n *Node) finishWipe(ctx context.Context) error {
 	}
 	return w.Run(ctx)
 }
+
+// efivars is where the firmware's variables are.
+const efivars = "/sys/firmware/efi/efivars"
 
 // mountKernel mounts what the kernel offers, where nobody has.
 func (n *Node) mountKernel() error {
@@ -97,7 +122,12 @@ func (n *Node) mountKernel() error {
 		points = append(points,
 			mount.Point{Source: "cgroup2", Target: cgroup.Root, Type: "cgroup2", Flags: unix.MS_NOSUID | unix.MS_NOEXEC | unix.MS_NODEV, Data: "nsdelegate,memory_recursiveprot"},
 			mount.Point{Source: "securityfs", Target: "/sys/kernel/security", Type: "securityfs", Flags: unix.MS_NOSUID | unix.MS_NOEXEC | unix.MS_NODEV},
+			mount.Point{Source: "pstore", Target: "/sys/fs/pstore", Type: "pstore", Flags: unix.MS_NOSUID | unix.MS_NOEXEC | unix.MS_NODEV},
+			mount.Point{Source: "bpf", Target: "/sys/fs/bpf", Type: "bpf", Flags: unix.MS_NOSUID | unix.MS_NOEXEC | unix.MS_NODEV, Data: "mode=0700"},
 		)
+		if _, err := os.Stat(efivars); err == nil { // only where the firmware is UEFI
+			points = append(points, mount.Point{Source: "efivarfs", Target: efivars, Type: "efivarfs", Flags: unix.MS_NOSUID | unix.MS_NOEXEC | unix.MS_NODEV})
+		}
 	}
 	return ensure(points)
 }
@@ -190,7 +220,7 @@ func (n *Node) prepareState() error {
 		if err != nil {
 			return err
 		}
-		if !mounted {
+		if !mounted && !(n.Machine != nil && dir == layout.MetaDir) { // a machine has META's values in a partition
 			n.Log.Warn("not persistent: nothing is mounted there", "dir", dir)
 		}
 	}

@@ -85,9 +85,40 @@ func TestFolder(t *testing.T) {
 	}
 }
 
+// TestInner: a file system is in use while anything is mounted from it, wherever.
+func TestInner(t *testing.T) {
+	for path, want := range map[string]bool{
+		"/": false, "/var": false, "/system/state": false, "/system/meta": false, "/system/rootfs": false, "/variable": false, "/run": false,
+		"/var/lib/kubelet/pods/1/volumes/x": true, "/system/state/x": true, "/opt": true, "/etc/cni": true,
+		"/run/containerd/io.containerd.runtime.v2.task/k8s.io/1/rootfs": true, "/run/netns/1": true,
+	} {
+		if got := inner(path); got != want {
+			t.Errorf("inner(%s) = %t, want %t", path, got, want)
+		}
+	}
+}
+
 // TestKillAll must not do what it says: this is not PID 1.
 func TestKillAll(t *testing.T) {
 	if err := KillAll(t.Context()); err == nil {
 		t.Error("KillAll outside of PID 1 = nil")
+	}
+}
+
+func TestRuns(t *testing.T) {
+	for stat, want := range map[string]bool{
+		"1234 (kubelet) S 1 1234 1234 0 -1 4194560 1 0": true,
+		"2 (kthreadd) S 0 0 0 0 -1 2129984 0 0":         false,
+		"77 (a) b) R 1 77 77 0 -1 4194560 1 0":          true,
+		"78 (dead) Z 1 78 78 0 -1 4194560 1 0":          false,
+		"79 (torn":                                      false,
+		"":                                              false,
+	} {
+		if got := runs(stat); got != want {
+			t.Errorf("runs(%q) = %t, want %t", stat, got, want)
+		}
+	}
+	if n, err := alive("/proc"); err != nil || n == 0 {
+		t.Errorf("alive = %d, %v, want this process at least", n, err)
 	}
 }

@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -29,8 +32,8 @@ func KillAll(ctx context.Context) error {
 			return os.NewSyscallError("kill", err)
 		}
 		for deadline := time.Now().Add(2 * time.Second); time.Now().Before(deadline); {
-			if errors.Is(unix.Kill(-1, 0), unix.ESRCH) {
-				return nil
+			if left, err := alive("/proc"); err != nil || left == 0 {
+				return err
 			}
 			select {
 			case <-time.After(20 * time.Millisecond):
@@ -47,60 +50,75 @@ func KillAll(ctx context.Context) error {
 func Sync(context.Context) error {
 	var errs []error
 	for _, dir := range persistent {
-		file, err := os.Open(dir)
-		if err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		if err := unix.Syncfs(int(file.Fd())); err != nil {
-			errs = append(errs, &os.PathError{Op: "syncfs", Path: dir, Err: err})
-		}
-		file.Close()
+		errs = append(errs, syncfs(dir))
 	}
 	return errors.Join(errs...)
 }
 
-// Unmount takes away what is mounted from or on EPHEMERAL, the last made first;
-// the kernel finishes it when the last user has ended.
-func Unmount(context.Context) error {
+// UnmountInner takes away what is mounted below the persistent folders or from
+// EPHEMERAL, but not these folders themselves, so that they can be emptied, and
+// nobody has the file system of a partition in use.
+func UnmountInner(context.Context) error {
 	all, err := mount.Below("")
 	if err != nil {
 		return err
 	}
 	var errs []error
 	for _, m := range all {
-		if unmountable(m.Mountpoint) {
+		if inner(m.Mountpoint) {
 			errs = append(errs, mount.Detach(m.Mountpoint))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// UnmountInner takes away what is mounted below the persistent folders, but not
-// these, so that they can be emptied.
-func UnmountInner(context.Context) error {
-	var errs []error
-	for _, dir := range persistent {
-		all, err := mount.Below(dir)
-		if err != nil {
-			return err
-		}
-		for _, m := range all {
-			if m.Mountpoint != dir {
-				errs = append(errs, mount.Detach(m.Mountpoint))
-			}
-		}
+// inner says whether a mount keeps a persistent folder in use.
+func inner(path string) bool {
+	if slices.Contains(persistent, path) {
+		return false
 	}
-	return errors.Join(errs...)
+	return within(path, persistent...) || unmountable(path)
 }
 
 // unmountable says whether a mount is on EPHEMERAL, its bind elsewhere, or was
 // made by the container runtime.
 func unmountable(path string) bool {
-	for _, dir := range []string{layout.EphemeralDir, "/opt", "/etc/cni", "/run/containerd", "/run/netns"} {
-		if path == dir || strings.HasPrefix(path, dir+"/") {
-			return true
+	return within(path, layout.EphemeralDir, "/opt", "/etc/cni", "/run/containerd", "/run/netns")
+}
+
+// alive counts the processes beside the first one. The kernel's own threads,
+// which a machine of its own shows among them, never end, and those that have
+// ended only wait for their parent.
+func alive(proc string) (n int, err error) {
+	entries, err := os.ReadDir(proc)
+	if err != nil {
+		return 0, err
+	}
+	for _, e := range entries {
+		if pid, err := strconv.Atoi(e.Name()); err != nil || pid == 1 {
+			continue
+		}
+		stat, err := os.ReadFile(filepath.Join(proc, e.Name(), "stat"))
+		if err != nil {
+			continue // it has ended meanwhile
+		}
+		if runs(string(stat)) {
+			n++
 		}
 	}
-	return false
+	return n, nil
+}
+
+// kernelThread is PF_KTHREAD of include/linux/sched.h.
+const kernelThread = 0x00200000
+
+// runs reads a process's stat file (proc(5)): behind the name in parentheses,
+// which may hold anything, come the state and, sixth after that, the flags.
+func runs(stat string) bool {
+	fields := strings.Fields(stat[strings.LastIndex(stat, ")")+1:])
+	if len(fields) < 7 || fields[0] == "Z" || fields[0] == "X" {
+		return false
+	}
+	flags, err := strconv.ParseUint(fields[6], 10, 64)
+	return err == nil && flags&kernelThread == 0
 }

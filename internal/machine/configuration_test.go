@@ -30,7 +30,7 @@ func configurations(t *testing.T) (*Server, *Configurations, []byte) {
 	dir := t.TempDir()
 	cfg := configstore.New(configstore.Options{
 		State: st, Log: slog.New(slog.DiscardHandler), Reboot: func(context.Context) error { return nil },
-		Dir: filepath.Join(dir, "history"), File: filepath.Join(dir, "config.yaml"), Seed: filepath.Join(dir, "platform.yaml"),
+		Dir: filepath.Join(dir, "history"), File: filepath.Join(dir, "config.yaml"),
 	})
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)

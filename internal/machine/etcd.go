@@ -164,6 +164,9 @@ var _ io.Reader = (*received)(nil)
 // Bootstrap starts etcd's cluster on this node, once: a new one, or one that
 // has the contents of the snapshot that EtcdRecover took.
 func (s *Server) Bootstrap(ctx context.Context, req *machine.BootstrapRequest) (*machine.BootstrapResponse, error) {
+	if s.Options.Setup != nil && !s.Options.Setup.Done() {
+		return nil, status.Error(codes.Unavailable, "the machine is not installed yet: bootstrap it once it has started from its disk")
+	}
 	var err error
 	if req.GetRecoverEtcd() {
 		err = s.Etcd.Recover(ctx, req.GetRecoverSkipHashCheck())

@@ -6,10 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"syscall"
-	"time"
 
-	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -17,9 +14,12 @@ import (
 
 	"talos/api/common"
 	"talos/api/machine"
+	"talos/internal/bootlog"
+	"talos/internal/cmdline/redact"
 	"talos/internal/containers"
 	"talos/internal/layout"
 	"talos/internal/linux/kmsg"
+	"talos/internal/logs"
 )
 
 // Logs streams what a service or a container of Kubernetes printed.
@@ -34,6 +34,15 @@ func (s *Server) Logs(req *machine.LogsRequest, stream grpc.ServerStreamingServe
 
 func (s *Server) openLog(ctx context.Context, req *machine.LogsRequest) (io.ReadCloser, error) {
 	tail := int(req.GetTailLines())
+	if req.GetBoot() != 0 {
+		if req.GetNamespace() == layout.KubeNamespace {
+			return nil, status.Error(codes.InvalidArgument, "logs: only those of the node's services are kept over boots")
+		}
+		return s.pastLog(ctx, int(req.GetBoot()), req.GetId(), req.GetFollow(), tail)
+	}
+	if err := s.ownBoot(req.GetNamespace() == layout.KubeNamespace); err != nil {
+		return nil, err
+	}
 	if req.GetNamespace() != layout.KubeNamespace {
 		reader, err := s.Options.Logs.Reader(ctx, req.GetId(), req.GetFollow(), tail)
 		if errors.Is(err, os.ErrNotExist) {
@@ -53,73 +62,60 @@ func (s *Server) LogsContainers(context.Context, *emptypb.Empty) (*machine.LogsC
 	return &machine.LogsContainersResponse{Messages: []*machine.LogsContainer{{Ids: s.Options.Logs.IDs()}}}, nil
 }
 
-// Dmesg streams the kernel's log (/dev/kmsg: Documentation/ABI/testing/dev-kmsg).
-// tail skips what is there already.
+// Dmesg streams the kernel's log, of this boot or an earlier one.
 func (s *Server) Dmesg(req *machine.DmesgRequest, stream grpc.ServerStreamingServer[common.Data]) error {
-	file, err := os.OpenFile("/dev/kmsg", os.O_RDONLY|unix.O_NONBLOCK, 0)
-	if err != nil {
-		return fileError(err)
-	}
-	defer file.Close()
-	if req.GetTail() {
-		if _, err := file.Seek(0, io.SeekEnd); err != nil {
-			return fmt.Errorf("skip the kernel log: %w", err)
-		}
-	}
-	started, err := kernelStart()
-	if err != nil {
-		return err
-	}
-	// os.File waits in the poller: closing it ends a blocked read.
-	stop := context.AfterFunc(stream.Context(), func() { file.Close() })
-	defer stop()
-	buf := make([]byte, 8192) // a record is at most this long, and comes whole
-	for {
-		n, err := readKmsg(file, buf, req.GetFollow())
-		switch {
-		case errors.Is(err, syscall.EPIPE): // records were overwritten; the next read goes on behind them
-			continue
-		case errors.Is(err, syscall.EAGAIN):
-			return nil
-		case err != nil && stream.Context().Err() != nil:
-			return status.FromContextError(stream.Context().Err()).Err()
-		case err != nil:
-			return fmt.Errorf("read the kernel log: %w", err)
-		}
-		line := string(buf[:n])
-		if record, err := kmsg.Parse(line); err == nil {
-			line = record.Format(started) + "\n"
-		}
-		if err := stream.Send(&common.Data{Bytes: []byte(line)}); err != nil {
+	if req.GetBoot() != 0 {
+		reader, err := s.pastLog(stream.Context(), int(req.GetBoot()), bootlog.KernelLog, req.GetFollow() || req.GetTail(), -1)
+		if err != nil {
 			return err
 		}
+		defer reader.Close()
+		return sendBytes(reader, stream)
 	}
-}
-
-// readKmsg reads one record; without follow it does not wait for one.
-func readKmsg(file *os.File, buf []byte, follow bool) (n int, err error) {
-	if follow {
-		return file.Read(buf)
-	}
-	raw, err := file.SyscallConn()
-	if err != nil {
-		return 0, err
-	}
-	var readErr error
-	err = raw.Read(func(fd uintptr) bool {
-		n, readErr = unix.Read(int(fd), buf)
-		return true // do not wait, whatever came
+	err := kmsg.Lines(stream.Context(), req.GetFollow(), req.GetTail(), func(line string) error {
+		return stream.Send(&common.Data{Bytes: []byte(redact.Text(line))}) // the kernel logs its command line
 	})
-	return n, errors.Join(err, readErr)
+	if ctx := stream.Context(); err != nil && ctx.Err() != nil {
+		return status.FromContextError(ctx.Err()).Err()
+	}
+	return fileError(err)
 }
 
-// kernelStart is when the kernel's clock was zero.
-func kernelStart() (time.Time, error) {
-	var now unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
-		return time.Time{}, os.NewSyscallError("clock_gettime", err)
+// ownBoot refuses strangers more than what the node's services print from its
+// start on: a machine in maintenance mode may have lost its configuration and
+// kept what it had printed and run with it.
+func (s *Server) ownBoot(more bool) error {
+	if more && s.Config != nil && s.Config.Unconfigured() {
+		return status.Error(codes.PermissionDenied, "logs: in maintenance mode only those of the node's services, of this boot")
 	}
-	return time.Now().Add(-time.Duration(now.Nano())), nil
+	return nil
+}
+
+// pastLog opens a log of an earlier boot. There is nothing to follow in it.
+func (s *Server) pastLog(ctx context.Context, boot int, id string, follow bool, tail int) (io.ReadCloser, error) {
+	switch {
+	case boot > 0:
+		return nil, status.Errorf(codes.InvalidArgument, "boot %d: earlier boots have negative numbers, -1 is the one before this", boot)
+	case follow:
+		return nil, status.Error(codes.InvalidArgument, "the log of an earlier boot has an end: it can't be followed")
+	case s.ownBoot(true) != nil:
+		return nil, s.ownBoot(true)
+	case s.Options.Boots == nil:
+		return nil, status.Error(codes.FailedPrecondition, "this node keeps no logs of earlier boots: nothing is mounted at "+layout.EphemeralDir)
+	}
+	dir, err := s.Options.Boots.Past(boot)
+	if err != nil {
+		return nil, status.Error(codes.NotFound, err.Error())
+	}
+	past, err := logs.Load(dir)
+	if err != nil {
+		return nil, fileError(err)
+	}
+	reader, err := past.Reader(ctx, id, false, tail)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, status.Errorf(codes.NotFound, "logs: boot %d has no log of %q, only of %q", boot, id, past.IDs())
+	}
+	return reader, err
 }
 
 func hostname() (string, error) {

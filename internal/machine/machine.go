@@ -21,9 +21,11 @@ import (
 	"talos/api/cluster"
 	"talos/api/configuration"
 	"talos/api/inspect"
+	integrityapi "talos/api/integrity"
 	"talos/api/machine"
 	"talos/api/roster"
 	"talos/api/storage"
+	"talos/internal/bootlog"
 	"talos/internal/configstore"
 	"talos/internal/containers"
 	"talos/internal/etcd"
@@ -58,17 +60,26 @@ type Options struct {
 	State      state.State
 	Services   Services
 	Logs       Logs
+	Boots      *bootlog.Book // earlier boots; nil where they leave nothing behind
 	Containers *containers.Client
 	Config     *configstore.Store
 	Etcd       *etcd.Member
 	Roster     Roster
+	Integrity  Integrity
 	Power      Power
 	Events     *Events
+	// Setup says whether the machine has a place for what it keeps; nil on nodes
+	// that have one always.
+	Setup interface{ Done() bool }
 	// Graph tells which controllers read and write what.
 	Graph func() ([]*inspect.ControllerDependencyEdge, error)
-	// Platform is "container" or "metal".
+	// Platform is "container", "metal" or "nocloud".
 	Platform string
-	Log      *slog.Logger
+	// UserDisks finds the disks that a reset names, by what tells them from others
+	// after a restart too, and says whether a path is on one of them. It is nil in
+	// container mode.
+	UserDisks func(ctx context.Context, names []string, path string) (marks []string, holds bool, err error)
+	Log       *slog.Logger
 }
 
 // Server implements the services that machined answers for.
@@ -98,17 +109,9 @@ func (s *Server) Register(srv *grpc.Server) {
 	cluster.RegisterClusterServiceServer(srv, s)
 	inspect.RegisterInspectServiceServer(srv, s)
 	roster.RegisterRosterServiceServer(srv, s)
-	storage.RegisterStorageServiceServer(srv, storageServer{})
+	integrityapi.RegisterIntegrityServiceServer(srv, newIntegrityServer(s.Integrity))
+	storage.RegisterStorageServiceServer(srv, storageServer{state: s.State})
 	configuration.RegisterConfigurationServiceServer(srv, NewConfigurations(s.Config))
-}
-
-// storageServer answers for disks: in container mode a node has none.
-type storageServer struct {
-	storage.UnimplementedStorageServiceServer
-}
-
-func (storageServer) Disks(context.Context, *emptypb.Empty) (*storage.DisksResponse, error) {
-	return &storage.DisksResponse{Messages: []*storage.Disks{{}}}, nil
 }
 
 // Version says what runs here.

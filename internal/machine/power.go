@@ -44,45 +44,65 @@ func (s *Server) Shutdown(ctx context.Context, req *machine.ShutdownRequest) (*m
 
 // Reset empties the machine's disks and restarts it or turns it off.
 func (s *Server) Reset(ctx context.Context, req *machine.ResetRequest) (*machine.ResetResponse, error) {
-	what, err := s.resetOf(req)
+	r, err := s.resetOf(ctx, req)
 	if err != nil {
 		return nil, err
 	}
-	graceful := req.GetGraceful()
-	actor, err := s.begin(ctx, req, sequence.Request{
-		Kind: sequence.Reset, Drain: graceful, Leave: graceful, Insist: req.GetForceQuorumLoss() != "", Wipe: what, Again: req.GetReboot(),
-	})
+	r.Kind, r.Again, r.Insist = sequence.Reset, req.GetReboot(), req.GetForceQuorumLoss() != ""
+	r.Drain = req.GetGraceful()
+	r.Leave = r.Drain && (len(r.Wipe) > 0 || r.Loses) // with its own disk as it was the node is the same
+	actor, err := s.begin(ctx, req, r)
 	if err != nil {
 		return nil, err
 	}
 	return &machine.ResetResponse{Messages: []*machine.Reset{{ActorId: actor}}}, nil
 }
 
-// resetOf says which system partitions a request wants emptied.
-func (s *Server) resetOf(req *machine.ResetRequest) ([]string, error) {
-	if req.GetMode() == machine.ResetRequest_USER_DISKS || len(req.GetUserDisksToWipe()) > 0 {
-		if s.Platform == "container" {
-			return nil, status.Error(codes.FailedPrecondition, "reset: a node in container mode has no user disks; what it keeps is on EPHEMERAL, STATE and META")
-		}
-		return nil, status.Error(codes.Unimplemented, "reset: user disks can't be wiped by this version")
+// resetOf says what a request wants emptied. What is wrong with it is said
+// before anything happens.
+func (s *Server) resetOf(ctx context.Context, req *machine.ResetRequest) (r sequence.Request, err error) {
+	mode, disks, partitions := req.GetMode(), req.GetUserDisksToWipe(), req.GetSystemPartitionsToWipe()
+	users := mode == machine.ResetRequest_USER_DISKS
+	switch {
+	case s.UserDisks == nil && (users || len(disks) > 0):
+		return r, status.Error(codes.FailedPrecondition, "reset: a node in container mode has no user disks; what it keeps is on EPHEMERAL, STATE and META")
+	case users && len(disks) == 0:
+		err = errors.New("of the user's disks only those are wiped that are named, and none is")
+	case users && len(partitions) > 0:
+		err = errors.New("only the user's disks are to be wiped, and system partitions are named too")
+	case mode == machine.ResetRequest_SYSTEM_DISK && len(disks) > 0:
+		err = errors.New("only the system disk is to be wiped, and user disks are named too")
+	case !users:
+		r.Wipe, err = partitionsOf(partitions)
+	}
+	r.Loses = slices.Contains(r.Wipe, wipe.Ephemeral)
+	if err == nil && len(disks) > 0 {
+		var holds bool
+		r.Disks, holds, err = s.UserDisks(ctx, disks, layout.EtcdDataDir)
+		r.Loses = r.Loses || holds
+	}
+	if err != nil {
+		return sequence.Request{}, status.Errorf(codes.InvalidArgument, "reset: %v", err)
+	}
+	return r, nil
+}
+
+// partitionsOf says which system partitions are emptied.
+func partitionsOf(specs []*machine.ResetPartitionSpec) ([]string, error) {
+	if len(specs) == 0 {
+		return wipe.All(), nil
 	}
 	var labels []string
-	for _, p := range req.GetSystemPartitionsToWipe() {
+	for _, p := range specs {
 		if p.GetWipe() {
 			labels = append(labels, p.GetLabel())
 		}
-	}
-	if len(req.GetSystemPartitionsToWipe()) == 0 {
-		return wipe.All(), nil
 	}
 	what, err := wipe.Parse(labels)
 	if err == nil && len(what) == 0 {
 		err = errors.New("no system partition is named to be wiped")
 	}
-	if err != nil {
-		return nil, status.Errorf(codes.InvalidArgument, "reset: %v", err)
-	}
-	return what, nil
+	return what, err
 }
 
 // powerRequest is what the requests have in common.
@@ -138,8 +158,7 @@ func (s *Server) mayGoDown(ctx context.Context, r sequence.Request, words string
 // quorumWithout says whether etcd can do without this node: for a while, or for
 // good where its data goes.
 func (s *Server) quorumWithout(ctx context.Context, r sequence.Request) error {
-	forGood := r.Leave || slices.Contains(r.Wipe, wipe.Ephemeral)
-	if !forGood {
+	if !r.Leave && !r.Loses {
 		return s.Etcd.MayStop(ctx)
 	}
 	if _, err := os.Stat(filepath.Join(layout.EtcdDataDir, "member")); errors.Is(err, os.ErrNotExist) {

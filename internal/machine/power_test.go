@@ -2,7 +2,9 @@ package machine
 
 import (
 	"context"
+	"errors"
 	"log/slog"
+	"strings"
 	"testing"
 	"time"
 
@@ -44,7 +46,8 @@ func unconfigured(t *testing.T, platform string) (*Server, *taken) {
 }
 
 func TestPowerRequests(t *testing.T) {
-	s, power := unconfigured(t, "container")
+	s, power := unconfigured(t, "metal")
+	s.UserDisks = userDisks
 	partition := func(label string, wipe bool) *machine.ResetPartitionSpec {
 		return &machine.ResetPartitionSpec{Label: label, Wipe: wipe}
 	}
@@ -62,11 +65,19 @@ func TestPowerRequests(t *testing.T) {
 		{"shutdown", shutdown(s, &machine.ShutdownRequest{}), sequence.Request{Kind: sequence.Shutdown, Drain: true}},
 		{"forced shutdown", shutdown(s, &machine.ShutdownRequest{Force: true}), sequence.Request{Kind: sequence.Shutdown, Force: true}},
 		{"reset", reset(s, &machine.ResetRequest{Graceful: true, Reboot: true, SystemPartitionsToWipe: []*machine.ResetPartitionSpec{partition("EPHEMERAL", true), partition("STATE", false)}}),
-			sequence.Request{Kind: sequence.Reset, Drain: true, Leave: true, Again: true, Wipe: []string{"EPHEMERAL"}}},
+			sequence.Request{Kind: sequence.Reset, Drain: true, Leave: true, Again: true, Wipe: []string{"EPHEMERAL"}, Loses: true}},
+		{"reset of STATE", reset(s, &machine.ResetRequest{Graceful: true, SystemPartitionsToWipe: []*machine.ResetPartitionSpec{partition("STATE", true)}}),
+			sequence.Request{Kind: sequence.Reset, Drain: true, Leave: true, Wipe: []string{"STATE"}}},
 		{"reset of everything without grace", reset(s, &machine.ResetRequest{Mode: machine.ResetRequest_SYSTEM_DISK}),
-			sequence.Request{Kind: sequence.Reset, Wipe: []string{"EPHEMERAL", "STATE", "META"}}},
+			sequence.Request{Kind: sequence.Reset, Wipe: []string{"EPHEMERAL", "STATE", "META"}, Loses: true}},
 		{"reset in words", reset(s, &machine.ResetRequest{Graceful: true, ForceQuorumLoss: "demo"}),
-			sequence.Request{Kind: sequence.Reset, Drain: true, Leave: true, Insist: true, Wipe: []string{"EPHEMERAL", "STATE", "META"}}},
+			sequence.Request{Kind: sequence.Reset, Drain: true, Leave: true, Insist: true, Wipe: []string{"EPHEMERAL", "STATE", "META"}, Loses: true}},
+		{"reset of everything and a disk", reset(s, &machine.ResetRequest{UserDisksToWipe: []string{"/dev/sdb"}}),
+			sequence.Request{Kind: sequence.Reset, Wipe: []string{"EPHEMERAL", "STATE", "META"}, Disks: []string{"serial of /dev/sdb"}, Loses: true}},
+		{"reset of disks", reset(s, &machine.ResetRequest{Mode: machine.ResetRequest_USER_DISKS, Graceful: true, UserDisksToWipe: []string{"/dev/sdb", "/dev/sdc"}}),
+			sequence.Request{Kind: sequence.Reset, Drain: true, Disks: []string{"serial of /dev/sdb", "serial of /dev/sdc"}}},
+		{"reset of etcd's disk", reset(s, &machine.ResetRequest{Mode: machine.ResetRequest_USER_DISKS, Graceful: true, UserDisksToWipe: []string{"/dev/etcd"}}),
+			sequence.Request{Kind: sequence.Reset, Drain: true, Leave: true, Disks: []string{"serial of /dev/etcd"}, Loses: true}},
 	} {
 		if err := tt.ask(t.Context()); err != nil {
 			t.Errorf("%s: %v", tt.name, err)
@@ -75,6 +86,17 @@ func TestPowerRequests(t *testing.T) {
 			t.Errorf("%s (-want +got):\n%s", tt.name, diff)
 		}
 	}
+}
+
+// userDisks are those of a machine that keeps etcd's data on one of its own.
+func userDisks(_ context.Context, names []string, path string) (marks []string, holds bool, err error) {
+	for _, name := range names {
+		if !strings.HasPrefix(name, "/dev/") {
+			return nil, false, errors.New(name + ": there is no such disk")
+		}
+		marks, holds = append(marks, "serial of "+name), holds || name == "/dev/etcd" && path == "/var/lib/etcd"
+	}
+	return marks, holds, nil
 }
 
 func reboot(s *Server, r *machine.RebootRequest) func(context.Context) error {
@@ -93,21 +115,27 @@ func reset(s *Server, r *machine.ResetRequest) func(context.Context) error {
 func TestPowerRefusals(t *testing.T) {
 	s, power := unconfigured(t, "container")
 	metal, other := unconfigured(t, "metal")
+	metal.UserDisks = userDisks
+	disks := []string{"/dev/sdb"}
+	state := []*machine.ResetPartitionSpec{{Label: "STATE", Wipe: true}}
 	busy, _ := unconfigured(t, "container")
 	busy.Power = &taken{busy: true}
 	for name, tt := range map[string]struct {
 		ask  func(context.Context) error
 		want codes.Code
 	}{
-		"no time":             {reboot(s, &machine.RebootRequest{Deadline: durationpb.New(time.Second)}), codes.InvalidArgument},
-		"too much time":       {shutdown(s, &machine.ShutdownRequest{Deadline: durationpb.New(48 * time.Hour)}), codes.InvalidArgument},
-		"negative drain":      {reboot(s, &machine.RebootRequest{DrainTimeout: durationpb.New(-time.Second)}), codes.InvalidArgument},
-		"user disks":          {reset(s, &machine.ResetRequest{UserDisksToWipe: []string{"/dev/sda"}}), codes.FailedPrecondition},
-		"user disks by mode":  {reset(s, &machine.ResetRequest{Mode: machine.ResetRequest_USER_DISKS}), codes.FailedPrecondition},
-		"user disks of metal": {reset(metal, &machine.ResetRequest{Mode: machine.ResetRequest_USER_DISKS}), codes.Unimplemented},
-		"no such partition":   {reset(s, &machine.ResetRequest{SystemPartitionsToWipe: []*machine.ResetPartitionSpec{{Label: "BOOT", Wipe: true}}}), codes.InvalidArgument},
-		"nothing to wipe":     {reset(s, &machine.ResetRequest{SystemPartitionsToWipe: []*machine.ResetPartitionSpec{{Label: "STATE"}}}), codes.InvalidArgument},
-		"under way":           {reboot(busy, &machine.RebootRequest{}), codes.FailedPrecondition},
+		"no time":                    {reboot(s, &machine.RebootRequest{Deadline: durationpb.New(time.Second)}), codes.InvalidArgument},
+		"too much time":              {shutdown(s, &machine.ShutdownRequest{Deadline: durationpb.New(48 * time.Hour)}), codes.InvalidArgument},
+		"negative drain":             {reboot(s, &machine.RebootRequest{DrainTimeout: durationpb.New(-time.Second)}), codes.InvalidArgument},
+		"user disks":                 {reset(s, &machine.ResetRequest{UserDisksToWipe: []string{"/dev/sda"}}), codes.FailedPrecondition},
+		"user disks by mode":         {reset(s, &machine.ResetRequest{Mode: machine.ResetRequest_USER_DISKS}), codes.FailedPrecondition},
+		"no user disk":               {reset(metal, &machine.ResetRequest{Mode: machine.ResetRequest_USER_DISKS}), codes.InvalidArgument},
+		"unknown user disk":          {reset(metal, &machine.ResetRequest{UserDisksToWipe: []string{"sdb"}}), codes.InvalidArgument},
+		"both by mode":               {reset(metal, &machine.ResetRequest{Mode: machine.ResetRequest_USER_DISKS, UserDisksToWipe: disks, SystemPartitionsToWipe: state}), codes.InvalidArgument},
+		"user disks beside the mode": {reset(metal, &machine.ResetRequest{Mode: machine.ResetRequest_SYSTEM_DISK, UserDisksToWipe: disks}), codes.InvalidArgument},
+		"no such partition":          {reset(s, &machine.ResetRequest{SystemPartitionsToWipe: []*machine.ResetPartitionSpec{{Label: "BOOT", Wipe: true}}}), codes.InvalidArgument},
+		"nothing to wipe":            {reset(s, &machine.ResetRequest{SystemPartitionsToWipe: []*machine.ResetPartitionSpec{{Label: "STATE"}}}), codes.InvalidArgument},
+		"under way":                  {reboot(busy, &machine.RebootRequest{}), codes.FailedPrecondition},
 	} {
 		if err := tt.ask(t.Context()); status.Code(err) != tt.want {
 			t.Errorf("%s = %v, want %v", name, err, tt.want)

@@ -46,12 +46,14 @@ type Options struct {
 	Kubernetes Kubernetes
 	// Leave takes the node out of the cluster for good.
 	Leave func(ctx context.Context, r Request, say func(string)) error
-	// NoteWipe writes down what shall be emptied, so that it happens at the next
-	// start if it could not now; Wipe empties it.
-	NoteWipe func(what []string) error
+	// NoteWipe writes down what shall be emptied, partitions of the system disk and
+	// disks, so that it happens at the next start if it could not now; Wipe
+	// empties it.
+	NoteWipe func(partitions, disks []string) error
 	Wipe     func(ctx context.Context) error
-	// PowerFile is where the action is noted.
-	PowerFile string
+	// NoteAction writes down what the node goes down for, so that whoever starts
+	// it again knows.
+	NoteAction func(power.Action) error
 	// KillAll ends every process that is left, Unmount and Sync take care of
 	// the file systems, Down is reboot(2). UnmountInner takes away only what is
 	// mounted below what is wiped.
@@ -69,6 +71,13 @@ var ErrBusy = errors.New("is under way")
 // sequence itself does.
 const backstop = 5 * time.Second
 
+// Overdue says that the node should have been down by now, whatever hangs.
+func (c *Controller) Overdue() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.current != nil && time.Since(c.current.began) > c.current.limits().down+2*backstop
+}
+
 // margin is what leaving a step behind may take.
 const margin = 2 * lastWords
 
@@ -76,8 +85,10 @@ const margin = 2 * lastWords
 type Controller struct {
 	o Options
 
-	mu      sync.Mutex // guards the fields below
-	current *job       // nil when no sequence is under way
+	// mu guards the fields below. Nobody logs while holding it: a log that is on
+	// a disk that hangs would hold up the backstop.
+	mu      sync.Mutex
+	current *job // nil when no sequence is under way
 	observe []func(Event)
 }
 
@@ -146,7 +157,6 @@ func (c *Controller) Begin(_ context.Context, r Request) (actor string, err erro
 	j := &job{Request: r, actor: rand.Text(), began: time.Now(), cancel: cancel, done: make(chan struct{})}
 	j.timer = time.AfterFunc(limit+backstop, func() { c.down(j) })
 	if before != nil {
-		c.o.Log.Warn("sequence is taken over", "sequence", string(before.Kind), "by", string(r.Kind))
 		before.timer.Stop()
 		before.cancel()
 	}
@@ -161,6 +171,7 @@ func (c *Controller) run(ctx context.Context, j, before *job) {
 	defer close(j.done)
 	defer j.cancel()
 	if before != nil {
+		c.o.Log.Warn("sequence is taken over", "sequence", string(before.Kind), "by", string(j.Kind))
 		select {
 		case <-before.done: // at once: its context is over, and steps that hang are left behind
 		case <-time.After(time.Second):

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"time"
 
-	"talos/internal/power"
 	"talos/internal/service"
 )
 
@@ -36,12 +35,12 @@ func (c *Controller) prepare(j *job, tell func(Event)) []Phase {
 		leave.Steps[0].Optional = j.Insist
 		phases = append(phases, leave)
 	}
-	if len(j.Wipe) > 0 {
-		note := one("note what is wiped", 5*time.Second, func(context.Context) error { return c.o.NoteWipe(j.Wipe) })
+	if j.wipes() {
+		note := one("note what is wiped", 5*time.Second, func(context.Context) error { return c.o.NoteWipe(j.Wipe, j.Disks) })
 		note.Steps[0].Optional = false // else it would be a reboot that looks like a reset
 		phases = append(phases, note)
 	}
-	return append(phases, one("note action", 3*time.Second, func(context.Context) error { return power.Note(c.o.PowerFile, j.action()) }))
+	return append(phases, one("note action", 3*time.Second, func(context.Context) error { return c.o.NoteAction(j.action()) }))
 }
 
 // stop asks everything to end.
@@ -59,11 +58,11 @@ func (c *Controller) stop(j *job) []Phase {
 // end is done to what is left, and to the file systems.
 func (c *Controller) end(j *job) []Phase {
 	phases := []Phase{one("kill what is left", 5*time.Second, c.o.KillAll)}
-	if len(j.Wipe) > 0 {
+	if j.wipes() {
 		// What of this hangs or fails is done at the next start.
 		phases = append(phases,
 			one("unmount what pods have mounted", 5*time.Second, c.o.UnmountInner),
-			one("wipe", wipeNeed, c.o.Wipe))
+			one("wipe", j.wipeNeeds(), c.o.Wipe))
 	}
 	return append(phases,
 		one("sync", 10*time.Second, c.o.Sync),

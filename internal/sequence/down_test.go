@@ -1,9 +1,10 @@
 package sequence
 
 import (
+	"context"
 	"errors"
 	"fmt"
-	"os"
+	"log/slog"
 	"slices"
 	"strings"
 	"testing"
@@ -13,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"talos/api/machine"
+	"talos/internal/power"
 )
 
 // goDown runs a sequence to its end and returns how long it took.
@@ -54,6 +56,8 @@ func TestSequences(t *testing.T) {
 			slices.Concat([]string{"cordon", "drain", "leave", "note EPHEMERAL"}, stop, wipe, []string{"down reboot"})},
 		{"reset without grace", Request{Kind: Reset, Wipe: []string{"EPHEMERAL", "STATE"}},
 			slices.Concat([]string{"note EPHEMERAL STATE"}, stop, wipe, []string{"down poweroff"})},
+		{"reset of a user's disk", Request{Kind: Reset, Drain: true, Disks: []string{"serial 1"}, Again: true},
+			slices.Concat([]string{"cordon", "drain", "note serial 1"}, stop, wipe, []string{"down reboot"})},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -67,7 +71,7 @@ func TestSequences(t *testing.T) {
 	}
 }
 
-func TestPowerFile(t *testing.T) {
+func TestNoteAction(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld()
 		c := w.controller(t)
@@ -75,8 +79,8 @@ func TestPowerFile(t *testing.T) {
 			t.Fatal(err)
 		}
 		<-w.down
-		if got, err := os.ReadFile(c.o.PowerFile); err != nil || string(got) != "reboot\n" {
-			t.Errorf("power file = %q, %v, want reboot", got, err)
+		if w.noted != power.Reboot {
+			t.Errorf("noted %q, want reboot", w.noted)
 		}
 	})
 }
@@ -211,6 +215,48 @@ func TestBackstop(t *testing.T) {
 	})
 }
 
+// deaf is a log on a disk that does not answer.
+type deaf struct {
+	slog.Handler
+	end <-chan struct{}
+}
+
+func (d deaf) Enabled(context.Context, slog.Level) bool { return true }
+
+func (d deaf) Handle(context.Context, slog.Record) error {
+	<-d.end
+	return nil
+}
+
+// TestLogHangs: whoever can't log goes down all the same, also when it takes over
+// a sequence.
+func TestLogHangs(t *testing.T) {
+	for _, taken := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld()
+			c := w.controller(t)
+			c.o.Log = slog.New(deaf{slog.DiscardHandler, w.end})
+			if taken {
+				if _, err := c.Begin(t.Context(), Request{Kind: Shutdown}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			began := time.Now()
+			go c.Begin(t.Context(), Request{Kind: Reboot, Force: true})
+			<-w.down
+			if took := time.Since(began); took > forceLimit+backstop {
+				t.Errorf("after another one: %t: took %v, want at most %v", taken, took, forceLimit+backstop)
+			}
+			if got := w.done(); got[len(got)-1] != "down reboot" {
+				t.Errorf("the last step is %q", got[len(got)-1])
+			}
+			w.down = make(chan struct{}) // what hung comes by after all
+			close(w.end)
+			synctest.Wait()
+		})
+	}
+}
+
 func TestTakeOver(t *testing.T) {
 	weak := map[string]Request{
 		"reboot": {Kind: Reboot, Drain: true}, "shutdown": {Kind: Shutdown, Drain: true}, "reset": {Kind: Reset, Wipe: []string{"EPHEMERAL"}, Drain: true, Leave: true},
@@ -250,8 +296,8 @@ func TestTakeOver(t *testing.T) {
 					if want := slices.Concat(last, []string{"down reboot"}); !slices.Equal(w.done(), want) {
 						t.Errorf("steps = %q, want %q", w.done(), want)
 					}
-					if got, err := os.ReadFile(c.o.PowerFile); err != nil || string(got) != "reboot\n" {
-						t.Errorf("power file = %q, %v, want reboot", got, err)
+					if w.noted != power.Reboot {
+						t.Errorf("noted %q, want reboot", w.noted)
 					}
 					close(w.end)
 					time.Sleep(time.Hour) // the first one's backstop

@@ -39,8 +39,13 @@ type Request struct {
 	Leave bool
 	// Insist goes on although the cluster could not be left.
 	Insist bool
-	// Wipe names what is emptied: EPHEMERAL, STATE, META.
+	// Wipe names what of the system disk is emptied: EPHEMERAL, STATE, META.
 	Wipe []string
+	// Disks are the user's that are emptied whole, by what tells them from others
+	// after a restart too.
+	Disks []string
+	// Loses says that what etcd keeps on this node goes with that.
+	Loses bool
 	// Again starts the machine again after a reset.
 	Again bool
 	// DrainTimeout bounds the drain, Deadline all; zero is the default.
@@ -83,9 +88,7 @@ func (r Request) limits() limits {
 	if r.Force {
 		stop = 0
 	}
-	if len(r.Wipe) > 0 {
-		end += wipeNeed
-	}
+	end += r.wipeNeeds()
 	whole, need := r.Deadline, prepare+stop+end
 	switch {
 	case whole == 0 && r.Force:
@@ -98,6 +101,18 @@ func (r Request) limits() limits {
 		prepare, stop = time.Duration(share*float64(prepare)), time.Duration(share*float64(stop))
 	}
 	return limits{prepared: prepare, stopped: prepare + stop, down: whole}
+}
+
+// wipes says whether anything is emptied.
+func (r Request) wipes() bool { return len(r.Wipe) > 0 || len(r.Disks) > 0 }
+
+// wipeNeeds is what that takes: the partitions, and then each disk.
+func (r Request) wipeNeeds() time.Duration {
+	need := time.Duration(len(r.Disks)) * wipeNeed
+	if len(r.Wipe) > 0 {
+		need += wipeNeed
+	}
+	return need
 }
 
 func (r Request) drainTimeout() time.Duration { return cmp.Or(r.DrainTimeout, DefaultDrain) }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -28,7 +27,15 @@ type world struct {
 	fail   string // what returns an error
 	pods   map[string]containers.Container
 	stays  bool          // pods ignore SIGTERM
+	noted  power.Action  // the action that was written down
 	down   chan struct{} // closed by Down
+}
+
+func (w *world) note(a power.Action) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.noted = a
+	return nil
 }
 
 func newWorld() *world {
@@ -140,10 +147,12 @@ func (w *world) controller(t *testing.T) *Controller {
 		return func(ctx context.Context) error { return w.do(ctx, what) }
 	}
 	c := New(Options{
-		Log: quiet, Services: w, Pods: w, Kubernetes: w, PowerFile: filepath.Join(t.TempDir(), "power"),
-		Leave:    func(ctx context.Context, r Request, _ func(string)) error { return w.do(ctx, "leave") },
-		NoteWipe: func(what []string) error { return w.do(context.Background(), "note "+strings.Join(what, " ")) },
-		Wipe:     does("wipe"), KillAll: does("kill"), UnmountInner: does("unmount inner"), Unmount: does("unmount"), Sync: does("sync"),
+		Log: quiet, Services: w, Pods: w, Kubernetes: w, NoteAction: w.note,
+		Leave: func(ctx context.Context, r Request, _ func(string)) error { return w.do(ctx, "leave") },
+		NoteWipe: func(partitions, disks []string) error {
+			return w.do(context.Background(), "note "+strings.Join(append(partitions, disks...), " "))
+		},
+		Wipe: does("wipe"), KillAll: does("kill"), UnmountInner: does("unmount inner"), Unmount: does("unmount"), Sync: does("sync"),
 		Down: func(a power.Action) error {
 			defer close(w.down)
 			return w.do(context.Background(), "down "+string(a))

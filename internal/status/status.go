@@ -8,6 +8,7 @@ import (
 	"context"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/cosi-project/runtime/pkg/controller"
@@ -71,7 +72,7 @@ func (m *Machine) Controller(log *slog.Logger) controller.Controller {
 		ID: "runtime.MachineStatusController", Log: log, Ticks: m.kick, Step: m.step,
 		In: []controller.Input{
 			reconcile.Input[*v1alpha1.Service](), reconcile.Input[*config.MachineType](), reconcile.Input[*timesync.TimeStatus](),
-			reconcile.Input[*network.NetworkStatus](), reconcile.Input[*k8s.NodeStatus](),
+			reconcile.Input[*network.TimeServerStatus](), reconcile.Input[*network.NetworkStatus](), reconcile.Input[*k8s.NodeStatus](), reconcile.Input[*runtime.MaintenanceServiceRequest](),
 		},
 		Out: []resource.Kind{reconcile.Kind[*runtime.MachineStatus](), reconcile.Kind[*runtime.Version]()},
 	}
@@ -84,7 +85,11 @@ func (m *Machine) step(ctx context.Context, r controller.Runtime, _ *slog.Logger
 	}
 	stage := m.Stage()
 	unmet := Unmet(facts)
-	if stage == runtime.StageBooting && len(unmet) == 0 {
+	switch {
+	case stage != runtime.StageBooting:
+	case facts.Maintenance: // until it boots on, with a configuration
+		stage = runtime.StageMaintenance
+	case len(unmet) == 0:
 		stage = runtime.StageRunning
 		m.SetStage(stage)
 	}
@@ -108,6 +113,9 @@ type Facts struct {
 	Time     *timesync.TimeStatusSpec
 	Network  *network.NetworkStatusSpec
 	Node     *k8s.NodeStatusSpec
+
+	TimeServers []string
+	Maintenance bool // it waits for its first configuration
 }
 
 // observe reads the facts; what is not there yet stays empty.
@@ -133,6 +141,13 @@ func observe(ctx context.Context, r controller.Reader) (Facts, error) {
 	for t := range times.All() {
 		facts.Time = t.TypedSpec()
 	}
+	servers, err := safe.ReaderListAll[*network.TimeServerStatus](ctx, r)
+	if err != nil {
+		return facts, err
+	}
+	for s := range servers.All() {
+		facts.TimeServers = s.TypedSpec().TimeServers
+	}
 	networks, err := safe.ReaderListAll[*network.NetworkStatus](ctx, r)
 	if err != nil {
 		return facts, err
@@ -147,6 +162,11 @@ func observe(ctx context.Context, r controller.Reader) (Facts, error) {
 	for n := range nodes.All() {
 		facts.Node = n.TypedSpec()
 	}
+	waits, err := safe.ReaderListAll[*runtime.MaintenanceServiceRequest](ctx, r)
+	if err != nil {
+		return facts, err
+	}
+	facts.Maintenance = waits.Len() > 0
 	return facts, nil
 }
 
@@ -162,16 +182,28 @@ func Required(t cluster.MachineType) []string {
 	return required
 }
 
-// Unmet decides what is missing; nothing missing means ready.
+// timeless says why the clock is not right.
+func (f Facts) timeless() string {
+	switch {
+	case f.Time == nil:
+		return "timed has not reported yet"
+	case len(f.TimeServers) == 0:
+		return "no time server is known"
+	}
+	return "no time server has given a usable answer yet, asked: " + strings.Join(f.TimeServers, ", ")
+}
+
+// Unmet decides what is missing; nothing missing means ready. In maintenance mode
+// that is to be reached.
 func Unmet(f Facts) []runtime.UnmetCondition {
 	var unmet []runtime.UnmetCondition
 	add := func(name, reason string) { unmet = append(unmet, runtime.UnmetCondition{Name: name, Reason: reason}) }
 
-	if f.Type == cluster.TypeUnknown {
+	if f.Type == cluster.TypeUnknown && !f.Maintenance {
 		add("configuration", "no machine configuration has been applied")
 	}
-	if f.Time == nil || !f.Time.Synced {
-		add("time", "time is not in sync")
+	if !f.Maintenance && (f.Time == nil || !f.Time.Synced) {
+		add("time", "time is not in sync: "+f.timeless())
 	}
 	switch {
 	case f.Network == nil:

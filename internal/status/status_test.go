@@ -28,6 +28,12 @@ func ready() Facts {
 	return f
 }
 
+// waiting is the same node without a configuration, and without anything that
+// comes of one.
+func waiting(f Facts) Facts {
+	return Facts{Type: cluster.TypeUnknown, Services: f.Services, Network: f.Network, Maintenance: true}
+}
+
 func TestUnmet(t *testing.T) {
 	for _, c := range []struct {
 		name   string
@@ -41,7 +47,16 @@ func TestUnmet(t *testing.T) {
 		{"a worker needs no etcd", func(f *Facts) { f.Type = cluster.TypeWorker; delete(f.Services, "etcd") }, nil},
 		{"node is not ready", func(f *Facts) { f.Node.NodeReady = false }, []runtime.UnmetCondition{{Name: "nodeReady", Reason: "the Kubernetes node is not Ready"}}},
 		{"no address", func(f *Facts) { f.Network.AddressReady = false }, []runtime.UnmetCondition{{Name: "network", Reason: "the node has no address"}}},
-		{"no clock", func(f *Facts) { f.Time = nil }, []runtime.UnmetCondition{{Name: "time", Reason: "time is not in sync"}}},
+		{"maintenance", func(f *Facts) { *f = waiting(*f) }, nil},
+		{"maintenance without an address", func(f *Facts) { *f = waiting(*f); f.Network.AddressReady = false }, []runtime.UnmetCondition{{Name: "network", Reason: "the node has no address"}}},
+		{"neither configured nor waiting", func(f *Facts) { *f = waiting(*f); f.Maintenance = false }, []runtime.UnmetCondition{
+			{Name: "configuration", Reason: "no machine configuration has been applied"}, {Name: "time", Reason: "time is not in sync: timed has not reported yet"},
+		}},
+		{"no clock", func(f *Facts) { f.Time = nil }, []runtime.UnmetCondition{{Name: "time", Reason: "time is not in sync: timed has not reported yet"}}},
+		{"no time server", func(f *Facts) { f.Time.Synced = false }, []runtime.UnmetCondition{{Name: "time", Reason: "time is not in sync: no time server is known"}}},
+		{"a silent time server", func(f *Facts) { f.Time.Synced, f.TimeServers = false, []string{"10.5.0.1", "a.b"} }, []runtime.UnmetCondition{
+			{Name: "time", Reason: "time is not in sync: no time server has given a usable answer yet, asked: 10.5.0.1, a.b"},
+		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			f := ready()
