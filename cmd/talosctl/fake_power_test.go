@@ -30,7 +30,10 @@ func (f *fake) Reboot(ctx context.Context, r *machine.RebootRequest) (*machine.R
 	return &machine.RebootResponse{Messages: []*machine.Reboot{{ActorId: "reboot"}}}, f.again(ctx)
 }
 
+// Nodes that are rebooted side by side share the status: one anew at a time.
 func (f *fake) again(ctx context.Context) error {
+	f.rebooting.Lock()
+	defer f.rebooting.Unlock()
 	if err := f.state.Destroy(ctx, runtime.NewMachineStatus("machine").Metadata()); err != nil {
 		return err
 	}
@@ -41,7 +44,7 @@ func (f *fake) again(ctx context.Context) error {
 }
 
 func (f *fake) Reset(ctx context.Context, r *machine.ResetRequest) (*machine.ResetResponse, error) {
-	if r.GetMode() == machine.ResetRequest_USER_DISKS {
+	if len(r.GetUserDisksToWipe()) > 0 {
 		return nil, status.Error(codes.FailedPrecondition, "reset: a node in container mode has no user disks")
 	}
 	if target(ctx) == "stays" {

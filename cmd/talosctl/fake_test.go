@@ -11,6 +11,7 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -28,8 +29,10 @@ import (
 	"talos/api/cluster"
 	"talos/api/common"
 	"talos/api/configuration"
+	"talos/api/integrity"
 	"talos/api/machine"
 	"talos/api/roster"
+	"talos/internal/authz"
 	"talos/internal/resources/runtime"
 	"talos/internal/resources/v1alpha1"
 	"talos/internal/store"
@@ -41,9 +44,13 @@ type fake struct {
 	machine.UnimplementedMachineServiceServer
 	cluster.UnimplementedClusterServiceServer
 	roster.UnimplementedRosterServiceServer
+	integrity.UnimplementedIntegrityServiceServer
 	address string
 	state   state.State
 	configs *configNodes
+	blank   bool // it has no configuration, and nobody needs a certificate
+
+	rebooting sync.Mutex
 }
 
 // startFake serves until the test ends.
@@ -63,6 +70,7 @@ func startFake(t *testing.T, conf *tls.Config) *fake {
 	machine.RegisterMachineServiceServer(server, f)
 	cluster.RegisterClusterServiceServer(server, f)
 	roster.RegisterRosterServiceServer(server, f)
+	integrity.RegisterIntegrityServiceServer(server, f)
 	configuration.RegisterConfigurationServiceServer(server, f.configs)
 	cosi.RegisterStateServer(server, cosiserver.NewState(st))
 	served := make(chan struct{})
@@ -88,6 +96,14 @@ func (f *fake) fill(t *testing.T) {
 
 // unary refuses writes by readers and everything for the node that is down.
 func (f *fake) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
+	if f.blank {
+		if err := authz.Check(info.FullMethod, authz.NewRoles("os:reader"), true); err != nil {
+			return nil, err
+		}
+		if target(ctx) != "" {
+			return nil, status.Errorf(codes.PermissionDenied, "no request forwarding to %q in maintenance mode", target(ctx))
+		}
+	}
 	if target(ctx) == "down" {
 		return nil, status.Error(codes.Unavailable, "node down: connect to 10.5.0.9:50000: no route to host")
 	}
@@ -232,6 +248,26 @@ func (f *fake) HealthCheck(r *cluster.HealthCheckRequest, s grpc.ServerStreaming
 	return s.Send(&cluster.HealthCheckProgress{Message: "waiting for all nodes to be ready: OK"})
 }
 
+// Verify finds a changed byte on node02, and is cut short on cut.
+func (f *fake) Verify(_ *integrity.VerifyRequest, s grpc.ServerStreamingServer[integrity.Check]) error {
+	root := &integrity.Check{Name: "root data", Result: integrity.Check_OK, Detail: "100 bytes"}
+	if target(s.Context()) == "node02" {
+		root.Result, root.Detail = integrity.Check_FAILED, "block 17 is not what its hash says"
+	}
+	for _, c := range []*integrity.Check{
+		{Name: root.GetName()}, {Name: root.GetName(), BytesDone: 50_000_000, BytesTotal: 100_000_000}, root,
+		{Name: "lockdown", Result: integrity.Check_NOT_APPLICABLE, Detail: "none"},
+	} {
+		if err := s.Send(c); err != nil {
+			return err
+		}
+	}
+	if target(s.Context()) == "cut" {
+		return status.Error(codes.Unavailable, "the node goes down")
+	}
+	return nil
+}
+
 func (f *fake) Forget(_ context.Context, r *roster.ForgetRequest) (*roster.ForgetResponse, error) {
 	if r.GetNode() != "node03" {
 		return nil, status.Errorf(codes.NotFound, "there is no node %q", r.GetNode())
@@ -246,8 +282,12 @@ func (f *fake) ApplyConfiguration(ctx context.Context, r *machine.ApplyConfigura
 	if bytes.Contains(r.GetData(), []byte("bad")) {
 		return nil, status.Error(codes.InvalidArgument, "config.yaml:2: machine.bad: unknown key\nconfig.yaml:3: machine.type: expected controlplane or worker")
 	}
-	details := fmt.Sprintf("would be applied in mode %v", r.GetMode())
+	details, diff := fmt.Sprintf("would be applied in mode %v", r.GetMode()), ""
+	if r.GetDryRun() {
+		diff = "+machine.type: worker\n"
+		details += "\ninstall on /dev/vda\n" + strings.TrimSpace(diff)
+	}
 	return &machine.ApplyConfigurationResponse{Messages: []*machine.ApplyConfiguration{{
-		Warnings: []string{"machine.sysctls: accepted, not applied yet"}, Mode: r.GetMode(), ModeDetails: details,
+		Warnings: []string{"machine.sysctls: accepted, not applied yet"}, Mode: r.GetMode(), ModeDetails: details, Diff: diff,
 	}}}, nil
 }

@@ -84,11 +84,14 @@ func (n *configNodes) of(ctx context.Context) (*configstore.Store, error) {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return nil, err
 		}
-		if err := os.WriteFile(filepath.Join(dir, "platform.yaml"), n.base, 0o600); err != nil {
-			return nil, err
-		}
 		var err error
 		if node, err = n.boot(name, dir); err != nil {
+			return nil, err
+		}
+		if _, err := node.cfg.Loaded(ctx); err != nil {
+			return nil, err
+		}
+		if err := node.cfg.Offer(ctx, n.base, "the platform"); err != nil {
 			return nil, err
 		}
 		n.nodes[name] = node
@@ -106,7 +109,7 @@ func (n *configNodes) boot(name, dir string) (*configNode, error) {
 	}
 	node := &configNode{done: make(chan struct{})}
 	node.cfg = configstore.New(configstore.Options{
-		State: st, Log: n.log, Dir: filepath.Join(dir, "history"), File: filepath.Join(dir, "config.yaml"), Seed: filepath.Join(dir, "platform.yaml"),
+		State: st, Log: n.log, Dir: filepath.Join(dir, "history"), File: filepath.Join(dir, "config.yaml"),
 		Reboot: func(context.Context) error {
 			go n.reboot(name, dir, node)
 			return nil

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/tls"
+	"encoding/hex"
 	"fmt"
 	"net"
 	"net/netip"
@@ -28,10 +29,11 @@ func TestMain(m *testing.M) {
 }
 
 // TestScripts runs the real program. Scripts find the address of a fake
-// cluster in $ENDPOINT and talosconfigs for it in $WORK: see writeConfigs.
+// cluster in $ENDPOINT, that of a machine in maintenance mode in $BLANK, and talosconfigs for it in $WORK: see writeConfigs.
 func TestScripts(t *testing.T) {
 	ours, other := newAuthority(t), newAuthority(t)
 	f := startFake(t, ours.serverTLS(t))
+	blank, print := startBlank(t)
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata",
 		RequireExplicitExec: true,
@@ -40,6 +42,9 @@ func TestScripts(t *testing.T) {
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("ENDPOINT", f.address)
 			env.Setenv("CLOSED", closedPort(t))
+			env.Setenv("BLANK", blank.address)
+			env.Setenv("FINGERPRINT", print.String())
+			env.Setenv("HEX", hex.EncodeToString(print[:]))
 			env.Setenv("GORACE", "atexit_sleep_ms=0") // else every command takes a second longer under -race
 			env.Setenv("XDG_STATE_HOME", filepath.Join(env.WorkDir, "state"))
 			env.Setenv("HOME", filepath.Join(env.WorkDir, "home"))
@@ -67,6 +72,21 @@ func writeConfigs(t *testing.T, dir, endpoint string, ours, other *authority) er
 		}
 	}
 	return nil
+}
+
+// startBlank is a machine without a configuration, and its fingerprint.
+func startBlank(t *testing.T) (*fake, pki.Fingerprint) {
+	made, err := pki.NewMaintenance(time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	pair, err := pki.TLS(made)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := startFake(t, &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{pair}})
+	f.blank = true
+	return f, pki.KeyFingerprint(pair.Leaf)
 }
 
 // exits is `exits CODE command …`: exec that checks the exit code.

@@ -2,6 +2,7 @@ package provision
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -10,17 +11,46 @@ import (
 	"talos/config"
 )
 
-// Assets are the files that clusters are made from.
+// Assets are the files that clusters are made from. Which of them a cluster
+// needs depends on what its nodes are.
 type Assets struct {
-	Runc   string `yaml:"runc"`   // program
-	Rootfs string `yaml:"rootfs"` // SquashFS of the node
-	Images string `yaml:"images"` // OCI layout folder
+	Runc      string `yaml:"runc,omitempty"`      // program
+	Rootfs    string `yaml:"rootfs,omitempty"`    // SquashFS of the node
+	Images    string `yaml:"images"`              // OCI layout folder
+	ISO       string `yaml:"iso,omitempty"`       // bootable image
+	Disk      string `yaml:"disk,omitempty"`      // raw image of an installed disk
+	Kernel    string `yaml:"kernel,omitempty"`    // kernel
+	Initramfs string `yaml:"initramfs,omitempty"` // initramfs that has the root in it
+	Cmdline   string `yaml:"cmdline,omitempty"`   // file with the kernel command line for these two
 }
 
-// FindAssets looks for what a does not name: where make puts it (_out, seen
-// from _out/bin, where this program is, or from the working folder), beside this
-// program, and, for runc, on PATH.
-func FindAssets(a Assets) (Assets, error) {
+// asset is one of them: what it is called, where it is beside the program, and
+// where its path goes.
+type asset struct {
+	what string
+	rel  []string
+	into func(*Assets) *string
+}
+
+var (
+	assetRunc      = asset{"runc", []string{"runc", "bin/runc", "components/runc/runc"}, func(a *Assets) *string { return &a.Runc }}
+	assetRootfs    = asset{"rootfs.squashfs", []string{"rootfs.squashfs"}, func(a *Assets) *string { return &a.Rootfs }}
+	assetImages    = asset{"images", []string{"images"}, func(a *Assets) *string { return &a.Images }}
+	assetISO       = asset{"talos-amd64.iso", []string{"talos-amd64.iso"}, func(a *Assets) *string { return &a.ISO }}
+	assetDisk      = asset{"talos-amd64.raw", []string{"talos-amd64.raw"}, func(a *Assets) *string { return &a.Disk }}
+	assetKernel    = asset{"vmlinuz", []string{"vmlinuz", "kernel/vmlinuz"}, func(a *Assets) *string { return &a.Kernel }}
+	assetInitramfs = asset{"initramfs-full.zst", []string{"initramfs-full.zst"}, func(a *Assets) *string { return &a.Initramfs }}
+	assetCmdline   = asset{"cmdline", []string{"cmdline"}, func(a *Assets) *string { return &a.Cmdline }}
+
+	// Of the platform nocloud; see imager's -platform.
+	assetNoCloudISO  = asset{"talos-nocloud-amd64.iso", []string{"talos-nocloud-amd64.iso"}, assetISO.into}
+	assetNoCloudDisk = asset{"talos-nocloud-amd64.raw", []string{"talos-nocloud-amd64.raw"}, assetDisk.into}
+)
+
+// find looks for those of wanted that a does not name: where make puts them
+// (_out, seen from _out/bin, where this program is, or from the working folder),
+// beside this program, and, for runc, on PATH. The others are left out.
+func (a Assets) find(wanted ...asset) (Assets, error) {
 	var folders []string
 	if exe, err := os.Executable(); err == nil {
 		if real, err := filepath.EvalSymlinks(exe); err == nil {
@@ -31,22 +61,14 @@ func FindAssets(a Assets) (Assets, error) {
 	if wd, err := os.Getwd(); err == nil {
 		folders = append(folders, filepath.Join(wd, "_out"))
 	}
-	for _, want := range []struct {
-		into *string
-		what string
-		rel  []string
-	}{
-		{&a.Runc, "runc", []string{"runc", "bin/runc", "components/runc/runc"}},
-		{&a.Rootfs, "rootfs.squashfs", []string{"rootfs.squashfs"}},
-		{&a.Images, "images", []string{"images"}},
-	} {
-		path, err := locate(*want.into, want.what, folders, want.rel)
-		if err != nil {
-			return Assets{}, err
-		}
-		*want.into = path
+	var out Assets
+	var errs []error
+	for _, want := range wanted {
+		path, err := locate(*want.into(&a), want.what, folders, want.rel)
+		*want.into(&out) = path
+		errs = append(errs, err)
 	}
-	return a, nil
+	return out, errors.Join(errs...)
 }
 
 func locate(given, what string, folders, rel []string) (string, error) {
@@ -69,7 +91,10 @@ func locate(given, what string, folders, rel []string) (string, error) {
 			return filepath.Abs(path)
 		}
 	}
-	return "", fmt.Errorf("find %s: not in %v; make it with `make build image`", what, folders)
+	if what == assetNoCloudISO.what {
+		return "", fmt.Errorf("find %s: not in %v; make it with `_out/bin/imager iso -platform nocloud -o _out/%s`", what, folders, what)
+	}
+	return "", fmt.Errorf("find %s: not in %v; make it with `make image`", what, folders)
 }
 
 // checkImages makes sure that the nodes will find their Kubernetes.

@@ -44,7 +44,7 @@ func (s *supervisor) bootstrap(ctx context.Context) {
 			s.log.Error("bootstrap etcd", "node", first.Name, "err", err)
 			return
 		}
-		if !loop.Sleep(ctx, poll) {
+		if !loop.Sleep(ctx, s.cluster.backend().pace()) {
 			return
 		}
 	}

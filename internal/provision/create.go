@@ -16,7 +16,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"talos/config"
-	"talos/internal/provision/container"
 	"talos/internal/provision/host"
 )
 
@@ -31,7 +30,11 @@ func Create(ctx context.Context, o Options, progress func(step string)) (*Cluste
 	if o.KubernetesVersion = version(o.KubernetesVersion); o.KubernetesVersion == "" {
 		o.KubernetesVersion = config.DefaultKubernetesVersion
 	}
-	if err := o.check(); err != nil {
+	kind, err := o.backend()
+	if err != nil {
+		return nil, err
+	}
+	if err := errors.Join(o.check(), kind.complete(&o)); err != nil {
 		return nil, err
 	}
 	if err := needRoot("create a cluster"); err != nil {
@@ -63,14 +66,10 @@ func Create(ctx context.Context, o Options, progress func(step string)) (*Cluste
 	if err := c.startNodes(ctx, c.Nodes, progress); err != nil {
 		return c, err
 	}
-	if !o.Wait {
+	if !o.Wait || !kind.adopt(c) {
 		return c, nil
 	}
-	timeout := o.Timeout
-	if timeout == 0 {
-		timeout = DefaultTimeout
-	}
-	ctx, cancel := context.WithTimeout(ctx, timeout)
+	ctx, cancel := context.WithTimeout(ctx, o.Timeout)
 	defer cancel()
 	return c, c.WaitHealthy(ctx, progress)
 }
@@ -82,6 +81,10 @@ func (c *Cluster) matches(o Options) error {
 	switch {
 	case controlPlanes != o.ControlPlanes || workers != o.Workers:
 		return fmt.Errorf("%w: %s has %d control plane nodes and %d workers; destroy it first, or choose another name", ErrExists, c.Name, controlPlanes, workers)
+	case or(c.Provisioner, Containers) != or(o.Provisioner, Containers):
+		return fmt.Errorf("%w: the nodes of %s are of the provisioner %s; destroy it first, or choose another name", ErrExists, c.Name, or(c.Provisioner, Containers))
+	case c.VM != nil && !c.VM.same(o.VM):
+		return fmt.Errorf("%w: the virtual machines of %s are others; destroy it first, or choose another name", ErrExists, c.Name)
 	case c.KubernetesVersion != o.KubernetesVersion:
 		return fmt.Errorf("%w: %s has Kubernetes %s; destroy it first, or choose another name", ErrExists, c.Name, c.KubernetesVersion)
 	case o.CIDR.IsValid() && o.CIDR != c.CIDR:
@@ -93,7 +96,11 @@ func (c *Cluster) matches(o Options) error {
 // create writes everything of a new cluster; its description last, so that
 // what has one is whole.
 func create(ctx context.Context, d dirs, o Options, progress func(string)) (*Cluster, error) {
-	assets, err := FindAssets(o.Assets)
+	kind, err := o.backend()
+	if err != nil {
+		return nil, err
+	}
+	assets, err := kind.preflight(o)
 	if err != nil {
 		return nil, err
 	}
@@ -115,17 +122,21 @@ func create(ctx context.Context, d dirs, o Options, progress func(string)) (*Clu
 			return nil, err
 		}
 	}
-	if err := checkOverlay(d.root); err != nil {
-		return nil, errors.Join(err, os.RemoveAll(d.root))
+	c := &Cluster{
+		Name: o.Name, Provisioner: or(o.Provisioner, Containers), KubernetesVersion: o.KubernetesVersion,
+		Assets: assets, Created: time.Now().UTC().Truncate(time.Second), dirs: d,
 	}
-	c := &Cluster{Name: o.Name, KubernetesVersion: o.KubernetesVersion, Assets: assets, Created: time.Now().UTC().Truncate(time.Second), dirs: d}
+	if c.Provisioner == VirtualMachines {
+		c.VM = &VM{VMOptions: o.VM}
+	}
 	if c.CIDR, err = d.claim(o.CIDR); err != nil {
 		return nil, errors.Join(err, os.RemoveAll(d.root))
 	}
 	c.Gateway = gateway(c.CIDR)
 	c.Endpoint = "https://" + netip.AddrPortFrom(c.Gateway, kubePort).String()
 	if c.Nodes, err = o.nodes(c.CIDR); err == nil {
-		err = c.fill(o)
+		kind.outfit(c, c.Nodes)
+		err = c.fill(ctx, o, progress)
 	}
 	if err != nil { // nothing runs yet: leave nothing
 		return nil, errors.Join(err, d.destroy(ctx))
@@ -133,13 +144,12 @@ func create(ctx context.Context, d dirs, o Options, progress func(string)) (*Clu
 	return c, nil
 }
 
-// fill writes the files. The image is copied, so that building anew changes
-// no cluster.
-func (c *Cluster) fill(o Options) error {
-	copied := make(chan error, 1)
-	go func() { copied <- container.CopyFile(c.dirs.image(), c.Assets.Rootfs) }()
+// fill writes the files.
+func (c *Cluster) fill(ctx context.Context, o Options, progress func(string)) error {
+	settled := make(chan error, 1)
+	go func() { settled <- c.backend().settle(ctx, c, progress) }()
 	err := c.generate(o)
-	if err := errors.Join(err, <-copied); err != nil {
+	if err := errors.Join(err, <-settled); err != nil {
 		return err
 	}
 	return c.save()

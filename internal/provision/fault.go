@@ -13,7 +13,6 @@ import (
 
 	"talos/internal/linux/atomicfile"
 	"talos/internal/loop"
-	"talos/internal/provision/host"
 )
 
 // How a node's network is cut: both ways, or only what the node sends, or only
@@ -50,12 +49,38 @@ func onNodes(name, what string, nodes []string, fn func(*Cluster, Node) error) e
 // Freeze stops all processes of nodes where they are, as a machine that hangs:
 // its network answers, and nobody behind it.
 func Freeze(ctx context.Context, name string, nodes []string) error {
-	return onNodes(name, "freeze nodes of", nodes, func(c *Cluster, n Node) error { return c.container(n).Freeze(ctx) })
+	return onNodes(name, "freeze nodes of", nodes, func(c *Cluster, n Node) error { return c.runner(n).Freeze(ctx) })
 }
 
 // Thaw lets frozen nodes go on.
-func Thaw(_ context.Context, name string, nodes []string) error {
-	return onNodes(name, "thaw nodes of", nodes, func(c *Cluster, n Node) error { return c.container(n).Thaw() })
+func Thaw(ctx context.Context, name string, nodes []string) error {
+	return onNodes(name, "thaw nodes of", nodes, func(c *Cluster, n Node) error { return c.runner(n).Thaw(ctx) })
+}
+
+// Buttons of virtual machines: power and reset on the case, the one that some
+// servers have for a processor interrupt, and three keys at once.
+const (
+	ButtonPower         = "power"
+	ButtonReset         = "reset"
+	ButtonNMI           = "nmi"
+	ButtonCtrlAltDelete = "ctrl-alt-delete"
+)
+
+// Buttons are those that there are, the default first.
+var Buttons = []string{ButtonPower, ButtonReset, ButtonNMI, ButtonCtrlAltDelete}
+
+// Press presses a button of nodes; containers have none.
+func Press(ctx context.Context, name string, nodes []string, button string) error {
+	if !slices.Contains(Buttons, button) {
+		return fmt.Errorf("press the button %q: want one of %s", button, strings.Join(Buttons, ", "))
+	}
+	return onNodes(name, "press a button of nodes of", nodes, func(c *Cluster, n Node) error {
+		r, ok := c.runner(n).(buttons)
+		if !ok {
+			return fmt.Errorf("%s has no buttons: it is a container", n.Name)
+		}
+		return r.Press(ctx, button)
+	})
 }
 
 // Cut cuts nodes off the network, both ways or one; their links stay up, and
@@ -110,7 +135,7 @@ func Erase(ctx context.Context, name string, nodes, partitions []string, progres
 		}
 		var again []Node
 		for _, n := range list {
-			if _, running := c.container(n).Running(); running {
+			if _, running := c.runner(n).Running(); running {
 				again = append(again, n)
 			}
 		}
@@ -119,7 +144,7 @@ func Erase(ctx context.Context, name string, nodes, partitions []string, progres
 			return err
 		}
 		for _, n := range list {
-			if err := c.container(n).Erase(partitions...); err != nil {
+			if err := c.runner(n).Erase(partitions...); err != nil {
 				return err
 			}
 		}
@@ -194,12 +219,12 @@ func (c *Cluster) stopNodes(ctx context.Context, nodes []Node, kill bool) error 
 func (c *Cluster) end(ctx context.Context, n Node) error {
 	ctx, cancel := context.WithTimeout(ctx, killPatience)
 	defer cancel()
-	k := c.container(n)
+	r := c.runner(n)
 	supervisor := c.dirs.readSupervisor().Process
 	if !supervisor.Alive() {
-		return errors.Join(k.Kill(ctx), host.RemoveLink(c.port(n.Name)))
+		return kill(ctx, r)
 	}
-	if err := errors.Join(k.End(ctx), send(supervisor, syscall.SIGHUP)); err != nil { // it may be about to start the node
+	if err := errors.Join(r.End(ctx), send(supervisor, syscall.SIGHUP)); err != nil { // it may be about to start the node
 		return err
 	}
 	for c.dirs.readSupervisor().Nodes[n.Name].State != StateOff {

@@ -4,13 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"time"
 
 	"talos/client/talosconfig"
 	"talos/config"
-	"talos/internal/layout"
 	"talos/internal/linux/atomicfile"
 	"talos/internal/pki"
 )
@@ -63,6 +60,7 @@ func (c *Cluster) input(secrets *config.Secrets, registryCA []byte) config.Input
 		RegistryMirrors:   map[string]config.RegistryMirror{},
 		RegistryConfig:    map[string]config.Registry{registry: {TLS: &config.RegistryTLS{CA: registryCA}}},
 		Schedulable:       len(c.controlPlanes()) == len(c.Nodes),
+		InstallDisk:       c.backend().install(c),
 	}
 	for _, n := range c.controlPlanes() {
 		in.Endpoints = append(in.Endpoints, n.Address.String())
@@ -162,7 +160,7 @@ func (c *Cluster) writeConfigs(o Options, bundle *config.Bundle) error {
 			if n.Type != kind {
 				continue
 			}
-			if err := c.writeNode(n, doc); err != nil {
+			if err := c.runner(n).Configure(n.Name, doc); err != nil {
 				return err
 			}
 		}
@@ -195,16 +193,4 @@ func patch(kind string, base *config.Config, texts [][]byte) ([]byte, error) {
 
 func coreDNSDisabled(c *config.Config) bool {
 	return c.Cluster != nil && c.Cluster.CoreDNS != nil && c.Cluster.CoreDNS.Disabled != nil && *c.Cluster.CoreDNS.Disabled
-}
-
-func (c *Cluster) writeNode(n Node, doc []byte) error {
-	k := c.container(n)
-	if err := k.Prepare(); err != nil {
-		return err
-	}
-	name := filepath.Join(k.PlatformDir(), "hostname")
-	if err := os.WriteFile(name, []byte(n.Name+"\n"), 0o644); err != nil {
-		return err
-	}
-	return atomicfile.Save(filepath.Join(k.PlatformDir(), filepath.Base(layout.PlatformConfigFile)), doc, 0o600)
 }

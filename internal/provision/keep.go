@@ -4,13 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"syscall"
 	"time"
 
-	"talos/internal/provision/container"
-	"talos/internal/provision/host"
+	"talos/internal/provision/process"
 )
 
 const (
@@ -49,9 +47,9 @@ func decide(power string, sig syscall.Signal, halted bool) action {
 
 // keep keeps one node running until ctx ends; the node runs on.
 func (s *supervisor) keep(ctx context.Context, n Node) {
-	k := s.cluster.container(n)
+	r := s.cluster.runner(n)
 	log := s.log.With("node", n.Name)
-	restarts := 0
+	restarts, problem := 0, ""
 	next := s.first(n)
 	for ctx.Err() == nil {
 		switch next {
@@ -71,7 +69,7 @@ func (s *supervisor) keep(ctx context.Context, n Node) {
 			restarts++
 			pause := min(restartPause<<min(restarts-1, 10), restartPauseMax)
 			log.Warn("node ended unasked", "restarts", restarts, "pause", pause)
-			s.setNode(n.Name, nodeState{State: StateRestarting, Restarts: restarts})
+			s.setNode(n.Name, nodeState{State: StateRestarting, Restarts: restarts, Error: problem})
 			select {
 			case <-ctx.Done():
 				return
@@ -91,22 +89,22 @@ func (s *supervisor) keep(ctx context.Context, n Node) {
 		if time.Since(began) > steadyAfter {
 			restarts = 0
 		}
-		if err != nil {
+		if problem = ""; err != nil {
+			problem = err.Error()
 			log.Error("run node", "err", err)
-			s.setNode(n.Name, nodeState{State: StateRestarting, Restarts: restarts + 1, Error: err.Error()})
 		}
-		next = decide(k.Power(), sig, s.halted(n))
-		log.Info("node ended", "asked", k.Power(), "signal", sig, "next", next)
+		next = decide(r.Power(), sig, s.halted(n))
+		log.Info("node ended", "asked", r.Power(), "signal", sig, "next", next)
 	}
 }
 
 // first decides about a node that may run, or have ended while nobody looked.
 func (s *supervisor) first(n Node) action {
-	k := s.cluster.container(n)
-	if _, running := k.Running(); running {
+	r := s.cluster.runner(n)
+	if _, running := r.Running(); running {
 		return startNow // that is: take over
 	}
-	if decide(k.Power(), 0, s.halted(n)) == leaveOff {
+	if decide(r.Power(), 0, s.halted(n)) == leaveOff {
 		return leaveOff
 	}
 	return startNow
@@ -121,8 +119,7 @@ func (s *supervisor) halted(n Node) bool {
 
 // attend starts a node, or takes over the one that runs, and returns when it ended.
 func (s *supervisor) attend(ctx context.Context, n Node, restarts int) (syscall.Signal, error) {
-	k := s.cluster.container(n)
-	p, running := k.Running()
+	p, running := s.cluster.runner(n).Running()
 	if !running {
 		var err error
 		if p, err = s.startNode(ctx, n); err != nil {
@@ -145,32 +142,20 @@ func (s *supervisor) attend(ctx context.Context, n Node, restarts int) (syscall.
 	return p.Reap(), nil
 }
 
-func (s *supervisor) startNode(ctx context.Context, n Node) (container.Process, error) {
-	k := s.cluster.container(n)
-	if err := k.Prepare(); err != nil {
-		return container.Process{}, err
+func (s *supervisor) startNode(ctx context.Context, n Node) (process.ID, error) {
+	r := s.cluster.runner(n)
+	if err := r.ClearPower(); err != nil {
+		return process.ID{}, err
 	}
-	if err := k.ClearPower(); err != nil {
-		return container.Process{}, err
+	if err := trimLog(s.cluster.LogFile(n.Name)); err != nil {
+		return process.ID{}, err
 	}
-	if err := trimLog(k.Log); err != nil {
-		return container.Process{}, err
-	}
-	mac, err := net.ParseMAC(n.MAC)
-	if err != nil {
-		return container.Process{}, err
-	}
-	ns, err := s.cluster.network().Attach(s.cluster.port(n.Name), mac)
-	if err != nil {
-		return container.Process{}, err
-	}
-	defer ns.Close() // the node holds it from now on
-	return k.Start(ctx, s.cluster.Assets.Runc, fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), ns.Fd()))
+	return r.Start(ctx)
 }
 
 // tidy takes an ended node's things off the host.
 func (s *supervisor) tidy(ctx context.Context, n Node) {
-	if err := errors.Join(s.cluster.container(n).Clear(ctx), host.RemoveLink(s.cluster.port(n.Name))); err != nil {
+	if err := s.cluster.runner(n).Clear(ctx); err != nil {
 		s.log.Warn("clear after node", "node", n.Name, "err", err)
 	}
 }

@@ -18,6 +18,7 @@ import (
 	"talos/internal/loop"
 	"talos/internal/provision/container"
 	"talos/internal/provision/host"
+	"talos/internal/provision/process"
 )
 
 const (
@@ -104,11 +105,11 @@ func (c *Cluster) start(ctx context.Context, nodes []Node, progress func(string)
 		return err
 	}
 	for _, n := range nodes {
-		k := c.container(n)
-		if _, running := k.Running(); running {
+		r := c.runner(n)
+		if _, running := r.Running(); running {
 			continue
 		}
-		if err := k.ClearPower(); err != nil {
+		if err := r.ClearPower(); err != nil {
 			return err
 		}
 	}
@@ -130,19 +131,19 @@ func (c *Cluster) start(ctx context.Context, nodes []Node, progress func(string)
 }
 
 // spawn starts this program once more, detached, as supervisor.
-func (c *Cluster) spawn() (container.Process, error) {
+func (c *Cluster) spawn() (process.ID, error) {
 	exe, err := os.Executable()
 	if err != nil {
-		return container.Process{}, err
+		return process.ID{}, err
 	}
 	log, err := os.OpenFile(c.SupervisorLog(), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
-		return container.Process{}, err
+		return process.ID{}, err
 	}
 	defer log.Close()
 	home, err := stateHome()
 	if err != nil {
-		return container.Process{}, err
+		return process.ID{}, err
 	}
 	cmd := exec.Command(exe, supervisorCommand, c.Name)
 	cmd.Dir = "/"
@@ -150,15 +151,15 @@ func (c *Cluster) spawn() (container.Process, error) {
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {
-		return container.Process{}, err
+		return process.ID{}, err
 	}
-	p, err := container.Find(cmd.Process.Pid)
+	p, err := process.Find(cmd.Process.Pid)
 	go cmd.Wait() // so that it leaves no zombie behind when it ends before this program does
 	return p, err
 }
 
 // waitSupervisor shows what the supervisor does until it is ready.
-func (c *Cluster) waitSupervisor(ctx context.Context, p container.Process, progress func(string)) error {
+func (c *Cluster) waitSupervisor(ctx context.Context, p process.ID, progress func(string)) error {
 	ctx, cancel := context.WithTimeout(ctx, supervisorPatience)
 	defer cancel()
 	for step := ""; ; {
@@ -182,7 +183,7 @@ func (c *Cluster) waitSupervisor(ctx context.Context, p container.Process, progr
 	}
 }
 
-func send(p container.Process, sig syscall.Signal) error {
+func send(p process.ID, sig syscall.Signal) error {
 	h, err := p.Open()
 	if errors.Is(err, os.ErrProcessDone) {
 		return nil
@@ -206,7 +207,8 @@ func (c *Cluster) shutdown(ctx context.Context, nodes []Node) {
 				continue
 			}
 			g.Go(func() error {
-				p, running := c.container(n).Running()
+				r := c.runner(n)
+				p, running := r.Running()
 				if !running {
 					return nil
 				}
@@ -215,7 +217,7 @@ func (c *Cluster) shutdown(ctx context.Context, nodes []Node) {
 					return nil // gone
 				}
 				defer h.Close()
-				if c.askShutdown(ctx, n) != nil {
+				if c.askShutdown(ctx, n) != nil && pressPower(ctx, r) != nil {
 					return nil // to be killed
 				}
 				return h.Wait(ctx)
@@ -264,10 +266,12 @@ func (d dirs) dismantle(ctx context.Context) error {
 	var g errgroup.Group
 	for _, name := range names {
 		g.Go(func() error {
-			if err := d.container(name).Kill(ctx); err != nil {
-				return fmt.Errorf("end node %s: %w", name, err)
+			for _, r := range d.everyRunner(name) {
+				if err := kill(ctx, r); err != nil {
+					return fmt.Errorf("end node %s: %w", name, err)
+				}
 			}
-			return host.RemoveLink(d.port(name))
+			return nil
 		})
 	}
 	if err := g.Wait(); err != nil {

@@ -1,8 +1,9 @@
 // Package provision makes and keeps whole clusters on one machine: every node
-// an operating system container (package container) on a bridge of the cluster's
-// own (package host), kept running by one detached supervisor, which also serves
-// images, addresses, names and the Kubernetes endpoint (packages registry, dhcp,
-// resolver, and internal/balance).
+// an operating system container or a virtual machine (packages container and
+// qemu) on a bridge of the cluster's own (package host), kept running by one
+// detached supervisor, which also serves images, addresses, names, the time and
+// the Kubernetes endpoint (packages registry, dhcp, resolver, ntp, and
+// internal/balance).
 //
 // All state is files in one folder per cluster; see dirs in state.go. Nothing
 // depends on a process that lives: nodes outlast their supervisor, a new one
@@ -55,6 +56,7 @@ const (
 // Options say what cluster to create.
 type Options struct {
 	Name              string
+	Provisioner       string // Containers when empty, or VirtualMachines
 	ControlPlanes     int    // at least 1
 	Workers           int    // with none, the control plane nodes take ordinary pods
 	KubernetesVersion string // config.DefaultKubernetesVersion when empty
@@ -65,13 +67,18 @@ type Options struct {
 	ControlPlaneConfigPatches [][]byte
 	WorkerConfigPatches       [][]byte
 
-	CPUs   float64      // per node; 0: no limit
-	Memory int64        // per node, bytes; 0: no limit
-	CIDR   netip.Prefix // of the nodes' network; zero: the first free 10.5.N.0/24
+	// Per node; 0 is no limit for containers, and a default for virtual machines.
+	CPUs         float64
+	Memory       int64   // bytes
+	WorkerCPUs   float64 // of workers, where they differ; 0: as above
+	WorkerMemory int64
+	VM           VMOptions // of virtual machines
+
+	CIDR netip.Prefix // of the nodes' network; zero: the first free 10.5.N.0/24
 
 	Assets  Assets        // found beside the program when zero
 	Wait    bool          // until the cluster is healthy
-	Timeout time.Duration // of waiting; DefaultTimeout when 0
+	Timeout time.Duration // of waiting; DefaultTimeout, or VMTimeout, when 0
 }
 
 // DefaultTimeout bounds waiting for a healthy cluster.
@@ -80,6 +87,7 @@ const DefaultTimeout = 10 * time.Minute
 // Cluster is what was created, as it is kept in cluster.yaml.
 type Cluster struct {
 	Name              string       `yaml:"name"`
+	Provisioner       string       `yaml:"provisioner"`
 	KubernetesVersion string       `yaml:"kubernetesVersion"`
 	CIDR              netip.Prefix `yaml:"cidr"`
 	Gateway           netip.Addr   `yaml:"gateway"`
@@ -88,6 +96,7 @@ type Cluster struct {
 	Assets            Assets       `yaml:"assets"`
 	Created           time.Time    `yaml:"created"`
 	CoreDNS           bool         `yaml:"coreDNS"` // the configuration has it
+	VM                *VM          `yaml:"vm,omitempty"`
 
 	dirs dirs
 }
@@ -100,6 +109,8 @@ type Node struct {
 	MAC     string     `yaml:"mac"`
 	CPUs    float64    `yaml:"cpus,omitempty"`
 	Memory  int64      `yaml:"memory,omitempty"`
+	UUID    string     `yaml:"uuid,omitempty"`  // of a virtual machine
+	Disks   []int64    `yaml:"disks,omitempty"` // bytes of each, of a virtual machine
 }
 
 // Names. A host name is at most 63 characters, with the node's kind and number behind.
@@ -124,37 +135,38 @@ func (o Options) check() error {
 		return fmt.Errorf("%d workers: want 0 or more", o.Workers)
 	case o.ControlPlanes+o.Workers > maxNodes:
 		return fmt.Errorf("%d nodes: want at most %d", o.ControlPlanes+o.Workers, maxNodes)
-	case o.CPUs < 0:
-		return fmt.Errorf("%g cpus: want a positive number", o.CPUs)
+	case o.CPUs < 0 || o.WorkerCPUs < 0:
+		return fmt.Errorf("%g cpus: want a positive number", min(o.CPUs, o.WorkerCPUs))
 	case o.Memory != 0 && o.Memory < minControlPlaneMemory:
 		return fmt.Errorf("%d MiB of memory per node: a control plane node needs at least %d MiB", o.Memory>>20, int64(minControlPlaneMemory)>>20)
+	case o.WorkerMemory != 0 && o.WorkerMemory < minWorkerMemory:
+		return fmt.Errorf("%d MiB of memory per worker: want at least %d MiB", o.WorkerMemory>>20, int64(minWorkerMemory)>>20)
 	}
 	return nil
 }
 
 // needs is the memory that the cluster is going to take, about.
 func (o Options) needs() int64 {
-	if o.Memory > 0 {
-		return o.Memory * int64(o.ControlPlanes+o.Workers)
-	}
-	return int64(o.ControlPlanes)*minControlPlaneMemory + int64(o.Workers)*minWorkerMemory
+	controlPlane := or(o.Memory, minControlPlaneMemory)
+	worker := or(o.WorkerMemory, or(o.Memory, minWorkerMemory))
+	return int64(o.ControlPlanes)*controlPlane + int64(o.Workers)*worker
 }
 
 // nodes lays out the machines: addresses follow the gateway's in order.
 func (o Options) nodes(prefix netip.Prefix) ([]Node, error) {
 	var out []Node
 	address := gateway(prefix)
-	add := func(kind string, count int) {
+	add := func(kind string, count int, cpus float64, memory int64) {
 		for i := range count {
 			address = address.Next()
 			out = append(out, Node{
 				Name: o.Name + "-" + kind + "-" + strconv.Itoa(i+1), Type: kind, Address: address,
-				MAC: host.MAC(address).String(), CPUs: o.CPUs, Memory: o.Memory,
+				MAC: host.MAC(address).String(), CPUs: cpus, Memory: memory,
 			})
 		}
 	}
-	add(ControlPlane, o.ControlPlanes)
-	add(Worker, o.Workers)
+	add(ControlPlane, o.ControlPlanes, o.CPUs, o.Memory)
+	add(Worker, o.Workers, or(o.WorkerCPUs, o.CPUs), or(o.WorkerMemory, o.Memory))
 	if !prefix.Contains(address.Next()) { // the last address is for broadcasts
 		return nil, fmt.Errorf("network %s is too small for %d nodes", prefix, len(out))
 	}
@@ -164,8 +176,8 @@ func (o Options) nodes(prefix netip.Prefix) ([]Node, error) {
 // gateway is the first address of a network.
 func gateway(p netip.Prefix) netip.Addr { return p.Masked().Addr().Next() }
 
-// node finds a node by its name, or by what follows the cluster's in it.
-func (c *Cluster) node(name string) (Node, error) {
+// Node finds a node by its name, or by what follows the cluster's in it.
+func (c *Cluster) Node(name string) (Node, error) {
 	var names []string
 	for _, n := range c.Nodes {
 		if n.Name == name || n.Name == c.Name+"-"+name || n.Address.String() == name {
@@ -183,7 +195,7 @@ func (c *Cluster) pick(names []string) ([]Node, error) {
 	}
 	var out []Node
 	for _, name := range names {
-		n, err := c.node(name)
+		n, err := c.Node(name)
 		if err != nil {
 			return nil, err
 		}
@@ -211,11 +223,6 @@ func (c *Cluster) Talosconfig() string        { return c.dirs.talosconfig() }
 func (c *Cluster) Kubeconfig() string         { return c.dirs.kubeconfig() }
 func (c *Cluster) LogFile(node string) string { return c.dirs.log(node) }
 func (c *Cluster) SupervisorLog() string      { return c.dirs.log("supervisor") }
-func (c *Cluster) container(n Node) container.Node {
-	k := c.dirs.container(n.Name)
-	k.CPUs, k.Memory = n.CPUs, n.Memory
-	return k
-}
 
 func (c *Cluster) network() host.Network {
 	n := c.dirs.network()
@@ -278,6 +285,11 @@ func (d dirs) talosconfig() string     { return d.file("talosconfig") }
 func (d dirs) kubeconfig() string      { return d.file("kubeconfig") }
 func (d dirs) rootfs() string          { return d.file("rootfs") } // where the image is mounted
 func (d dirs) image() string           { return d.file("rootfs.squashfs") }
+func (d dirs) imageDigest() string     { return d.file("rootfs.sha256") } // of the image, as it was given
+func (d dirs) iso() string             { return d.file("boot.iso") }      // and what else virtual machines start from
+func (d dirs) disk() string            { return d.file("disk.raw") }
+func (d dirs) kernel() string          { return d.file("vmlinuz") }
+func (d dirs) initramfs() string       { return d.file("initramfs") }
 func (d dirs) registryCA() string      { return d.file("registry-ca.crt") }
 func (d dirs) registryCert() string    { return d.file("registry.crt") }
 func (d dirs) registryKey() string     { return d.file("registry.key") }

@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"talos/config"
-	"talos/internal/provision/container"
+	"talos/internal/provision/process"
 )
 
 func TestCheckOptions(t *testing.T) {
@@ -126,6 +126,11 @@ func example(t *testing.T, o Options) *Cluster {
 	return c
 }
 
+// configOf is where a container finds its configuration.
+func configOf(c *Cluster, i int) string {
+	return filepath.Join(c.dirs.container(c.Nodes[i].Name).PlatformDir(), "config.yaml")
+}
+
 func TestStateFiles(t *testing.T) {
 	c := example(t, Options{Name: "demo", ControlPlanes: 1, Workers: 1})
 	got, err := Load("demo")
@@ -139,7 +144,7 @@ func TestStateFiles(t *testing.T) {
 	if err != nil || len(all) != 1 || all[0].Name != "demo" {
 		t.Errorf("List = %v, %v, want demo", all, err)
 	}
-	for _, f := range []string{c.dirs.secrets(), c.dirs.talosconfig(), c.dirs.kubeconfig(), c.dirs.registryKey(), filepath.Join(c.container(c.Nodes[0]).PlatformDir(), "config.yaml")} {
+	for _, f := range []string{c.dirs.secrets(), c.dirs.talosconfig(), c.dirs.kubeconfig(), c.dirs.registryKey(), configOf(c, 0)} {
 		info, err := os.Stat(f)
 		if err != nil {
 			t.Fatal(err)
@@ -163,7 +168,7 @@ func TestPatches(t *testing.T) {
 		WorkerConfigPatches: [][]byte{[]byte("machine: {nodeLabels: {only: workers}}")},
 	})
 	for i, want := range []map[string]string{{"all": "nodes"}, {"all": "nodes", "only": "workers"}} {
-		path := filepath.Join(c.container(c.Nodes[i]).PlatformDir(), "config.yaml")
+		path := configOf(c, i)
 		data, err := os.ReadFile(path)
 		if err != nil {
 			t.Fatal(err)
@@ -226,7 +231,7 @@ func TestLockExcludes(t *testing.T) {
 
 func TestStatusWithoutProcesses(t *testing.T) {
 	c := example(t, Options{Name: "demo", ControlPlanes: 1})
-	self, err := container.Find(os.Getpid())
+	self, err := process.Find(os.Getpid())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -234,8 +239,24 @@ func TestStatusWithoutProcesses(t *testing.T) {
 	if err := c.dirs.writeSupervisor(supervisorState{Process: self, Ready: true}); err != nil {
 		t.Fatal(err)
 	}
-	s := c.Status()
+	s := c.Status(t.Context())
 	if s.Supervisor != 0 || s.Nodes[0].State != StateOff || s.Nodes[0].PID != 0 {
 		t.Errorf("Status = %+v, want nothing running", s)
+	}
+}
+
+// TestNoteDigest: what is noted of an image is what sha256sum says of it.
+func TestNoteDigest(t *testing.T) {
+	dir := t.TempDir()
+	image, note := filepath.Join(dir, "image"), filepath.Join(dir, "note")
+	if err := os.WriteFile(image, []byte("abc"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := noteDigest(image, note); err != nil {
+		t.Fatal(err)
+	}
+	const want = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad\n" // FIPS 180-2, B.1
+	if got, err := os.ReadFile(note); string(got) != want || err != nil {
+		t.Errorf("noted %q, %v, want %q", got, err, want)
 	}
 }

@@ -48,6 +48,7 @@ func (s *supervisor) serve(ctx context.Context, wg *sync.WaitGroup) error {
 		{"resolver", s.resolver},
 		{"dhcp", s.dhcp},
 	}
+	services = append(services, s.cluster.backend().services(s)...)
 	up := make(chan error, len(services))
 	for _, svc := range services {
 		wg.Go(func() { s.keepServing(ctx, svc, up) })
@@ -221,7 +222,11 @@ func (s *supervisor) dhcp(ctx context.Context, ready func()) error {
 	for _, n := range c.Nodes {
 		leases = append(leases, dhcp.Lease{MAC: n.MAC, Address: n.Address, Hostname: n.Name})
 	}
+	var ntp []netip.Addr
+	if c.VM != nil { // others have the clock of this host
+		ntp = append(ntp, c.Gateway)
+	}
 	return dhcp.Serve(ctx, s.log.With("service", "dhcp"), c.network().Bridge, dhcp.Config{
-		Server: c.Gateway, Router: c.Gateway, Prefix: c.CIDR, DNS: []netip.Addr{c.Gateway}, Duration: leaseTime, Leases: leases,
+		Server: c.Gateway, Router: c.Gateway, Prefix: c.CIDR, DNS: []netip.Addr{c.Gateway}, NTP: ntp, Duration: leaseTime, Leases: leases,
 	}, ready)
 }

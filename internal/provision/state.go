@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"talos/internal/linux/atomicfile"
-	"talos/internal/provision/container"
+	"talos/internal/provision/process"
 )
 
 // Load reads a cluster; ErrNotFound when there is none of the name.
@@ -35,7 +35,8 @@ func Load(name string) (*Cluster, error) {
 	if err := yaml.Unmarshal(data, c); err != nil {
 		return nil, fmt.Errorf("decode %s: %w", d.cluster(), err)
 	}
-	if c.Name != name || len(c.controlPlanes()) == 0 || !c.Gateway.IsValid() {
+	known := c.backend() != nil && (c.Provisioner == VirtualMachines) == (c.VM != nil)
+	if c.Name != name || len(c.controlPlanes()) == 0 || !c.Gateway.IsValid() || !known {
 		return nil, fmt.Errorf("decode %s: not the description of cluster %s", d.cluster(), name)
 	}
 	return c, nil
@@ -84,13 +85,15 @@ func (d dirs) nodeNames() ([]string, error) {
 
 // supervisorState is what the supervisor says about itself.
 type supervisorState struct {
-	Process container.Process    `json:"process"`
+	Process process.ID           `json:"process"`
 	Ready   bool                 `json:"ready"`
 	Step    string               `json:"step"` // what it does until it is ready
 	Error   string               `json:"error,omitempty"`
 	Nodes   map[string]nodeState `json:"nodes,omitempty"`
 	// Bootstrap is why etcd could not be bootstrapped yet; see bootstrap.go.
 	Bootstrap string `json:"bootstrap,omitempty"`
+	// Trouble is why a node has no configuration yet, by node; see maintenance.go.
+	Trouble map[string]string `json:"trouble,omitempty"`
 }
 
 // nodeState is what the supervisor knows of a node.

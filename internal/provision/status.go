@@ -1,6 +1,8 @@
 package provision
 
 import (
+	"cmp"
+	"context"
 	"time"
 )
 
@@ -23,19 +25,19 @@ type NodeStatus struct {
 }
 
 // Status looks at the processes; it needs no supervisor.
-func (c *Cluster) Status() Status {
+func (c *Cluster) Status(ctx context.Context) Status {
 	var out Status
 	s := c.dirs.readSupervisor()
 	if s.Process.Alive() {
 		out.Supervisor = s.Process.PID
 	}
 	for _, n := range c.Nodes {
-		k := c.container(n)
+		r := c.runner(n)
 		known := s.Nodes[n.Name]
-		ns := NodeStatus{Node: n, State: StateOff, Restarts: known.Restarts, Error: known.Error, Cut: c.cut(n)}
-		p, running := k.Running()
+		ns := NodeStatus{Node: n, State: StateOff, Restarts: known.Restarts, Error: cmp.Or(known.Error, s.Trouble[n.Name]), Cut: c.cut(n)}
+		p, running := r.Running()
 		switch {
-		case running && k.Frozen():
+		case running && r.Frozen(ctx):
 			ns.State = StateFrozen
 		case running && out.Supervisor != 0:
 			ns.State = StateRunning
@@ -46,7 +48,7 @@ func (c *Cluster) Status() Status {
 		}
 		if running {
 			ns.PID = p.PID
-			usage := k.Usage()
+			usage := r.Usage()
 			ns.UsedMem, ns.UsedCPU = usage.Memory, usage.CPU
 		}
 		out.Nodes = append(out.Nodes, ns)

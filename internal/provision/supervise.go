@@ -14,7 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"talos/internal/provision/container"
+	"talos/internal/provision/process"
 )
 
 // memoryLimit keeps the supervisor small: it mostly waits.
@@ -45,7 +45,7 @@ func Supervise(ctx context.Context, name string) error {
 		return err
 	}
 	defer lock.Close()
-	self, err := container.Find(os.Getpid())
+	self, err := process.Find(os.Getpid())
 	if err != nil {
 		return err
 	}
@@ -82,7 +82,7 @@ func (s *supervisor) run(ctx context.Context, wake <-chan os.Signal) error {
 	if err := c.network().Ensure(); err != nil {
 		return err
 	}
-	if err := container.MountImage(c.dirs.image(), c.dirs.rootfs()); err != nil {
+	if err := c.backend().setUp(c); err != nil {
 		return err
 	}
 	s.step("serving images, addresses and the Kubernetes endpoint on %s", c.Gateway)
@@ -100,7 +100,9 @@ func (s *supervisor) run(ctx context.Context, wake <-chan os.Signal) error {
 	for _, n := range c.Nodes {
 		wg.Go(func() { s.keep(ctx, n) })
 	}
-	wg.Go(func() { s.bootstrap(ctx) })
+	if c.backend().adopt(c) {
+		wg.Go(func() { s.bootstrap(ctx) })
+	}
 	s.update(func(state *supervisorState) { state.Ready = true })
 	s.log.Info("ready", "pid", os.Getpid(), "nodes", len(c.Nodes))
 	for {
@@ -132,6 +134,17 @@ func (s *supervisor) update(change func(*supervisorState)) {
 	if err := s.cluster.dirs.writeSupervisor(s.state); err != nil {
 		s.log.Error("write own state", "err", err)
 	}
+}
+
+func (s *supervisor) setTrouble(name, text string) {
+	s.update(func(state *supervisorState) {
+		trouble := map[string]string{}
+		maps.Copy(trouble, state.Trouble)
+		if trouble[name] = text; text == "" {
+			delete(trouble, name)
+		}
+		state.Trouble = trouble
+	})
 }
 
 func (s *supervisor) setNode(name string, n nodeState) {

@@ -18,7 +18,6 @@ import (
 )
 
 const (
-	poll        = 50 * time.Millisecond
 	tellEvery   = 15 * time.Second // that a step still waits, and for what
 	givesUp     = 4                // restarts of a node that nobody asked for
 	bootstrapIn = 30 * time.Second
@@ -82,7 +81,7 @@ func (c *Cluster) await(ctx context.Context, what string, check func(context.Con
 			report(progress, "waiting for %s: %v", what, last)
 			tell = time.Now().Add(tellEvery)
 		}
-		if !loop.Sleep(ctx, poll) {
+		if !loop.Sleep(ctx, c.backend().pace()) {
 			return fmt.Errorf("%w; last: %w", ctx.Err(), last)
 		}
 	}
@@ -102,8 +101,12 @@ func (c *Cluster) crashing() error {
 	return nil
 }
 
-// apiAnswers connects to a node as a client would.
+// apiAnswers connects to a node as a client would, unless it cannot have its
+// certificate yet.
 func (c *Cluster) apiAnswers(ctx context.Context, n Node) error {
+	if err := c.backend().configured(c, n); err != nil {
+		return fmt.Errorf("node %s: %w", n.Name, err)
+	}
 	t, err := talosconfig.Load(c.Talosconfig())
 	if err != nil {
 		return errFinal{err}

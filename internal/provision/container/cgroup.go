@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"talos/internal/loop"
+	"talos/internal/provision/process"
 )
 
 // cgroupPatience is how long the kernel may take to let go of an emptied group.
@@ -118,19 +119,13 @@ func members(dir string) []int {
 	return pids
 }
 
-// Usage is what a node uses now.
-type Usage struct {
-	Memory int64         // bytes, without what the page cache can give back
-	CPU    time.Duration // since its start
-}
-
 // Usage reads the node's control groups; zero for what cannot be read.
-func (n Node) Usage() Usage {
+func (n Node) Usage() process.Usage {
 	roots, err := hierarchies()
 	if err != nil {
-		return Usage{}
+		return process.Usage{}
 	}
-	var u Usage
+	var u process.Usage
 	for _, root := range roots {
 		dir := filepath.Join(root, n.Cgroup)
 		for _, f := range []string{"memory.usage_in_bytes", "memory.current"} {

@@ -25,7 +25,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"talos/internal/layout"
-	"talos/internal/linux/atomicfile"
+	"talos/internal/provision/process"
 )
 
 // Node is one container.
@@ -71,13 +71,8 @@ func (n Node) Prepare() error {
 }
 
 // Running returns the node's init, or false.
-func (n Node) Running() (Process, bool) {
-	var p Process
-	data, err := os.ReadFile(n.record())
-	if err != nil || json.Unmarshal(data, &p) != nil {
-		return Process{}, false
-	}
-	return p, p.Alive()
+func (n Node) Running() (process.ID, bool) {
+	return process.Recorded(n.record())
 }
 
 // Power is what the node asked for when it ended: "reboot", "poweroff", or ""
@@ -99,16 +94,16 @@ func (n Node) ClearPower() error {
 }
 
 // Start starts the node in a network namespace and returns its init.
-func (n Node) Start(ctx context.Context, runc string, netns string) (Process, error) {
+func (n Node) Start(ctx context.Context, runc string, netns string) (process.ID, error) {
 	if err := n.Clear(ctx); err != nil {
-		return Process{}, err
+		return process.ID{}, err
 	}
 	if err := n.writeBundle(netns); err != nil {
-		return Process{}, err
+		return process.ID{}, err
 	}
 	log, err := os.OpenFile(n.Log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
-		return Process{}, err
+		return process.ID{}, err
 	}
 	defer log.Close()
 	pidFile, runcLog := filepath.Join(n.bundle(), "pid"), filepath.Join(n.bundle(), "runc.log")
@@ -116,30 +111,26 @@ func (n Node) Start(ctx context.Context, runc string, netns string) (Process, er
 		"run", "--detach", "--no-new-keyring", "--bundle", n.bundle(), "--pid-file", pidFile, n.ID)
 	cmd.Stdout, cmd.Stderr = log, log // the node's own from now on
 	if err := cmd.Run(); err != nil {
-		return Process{}, fmt.Errorf("start container %s with %s: %w%s", n.ID, runc, err, lastError(runcLog))
+		return process.ID{}, fmt.Errorf("start container %s with %s: %w%s", n.ID, runc, err, lastError(runcLog))
 	}
 	return n.remember(pidFile)
 }
 
 // remember records the process that runc started.
-func (n Node) remember(pidFile string) (Process, error) {
+func (n Node) remember(pidFile string) (process.ID, error) {
 	data, err := os.ReadFile(pidFile)
 	if err != nil {
-		return Process{}, err
+		return process.ID{}, err
 	}
 	pid, err := strconv.Atoi(strings.TrimSpace(string(data)))
 	if err != nil {
-		return Process{}, fmt.Errorf("read %s: %w", pidFile, err)
+		return process.ID{}, fmt.Errorf("read %s: %w", pidFile, err)
 	}
-	p, err := Find(pid)
+	p, err := process.Find(pid)
 	if err != nil {
-		return Process{}, fmt.Errorf("container %s ended at once, see %s: %w", n.ID, n.Log, err)
+		return process.ID{}, fmt.Errorf("container %s ended at once, see %s: %w", n.ID, n.Log, err)
 	}
-	data, err = json.Marshal(p)
-	if err != nil {
-		return Process{}, err
-	}
-	return p, atomicfile.Save(n.record(), data, 0o600)
+	return p, p.Record(n.record())
 }
 
 func (n Node) writeBundle(netns string) error {
@@ -188,7 +179,7 @@ func (n Node) End(ctx context.Context) error {
 	if err := h.Signal(unix.SIGKILL); err != nil {
 		return fmt.Errorf("kill process %d: %w", p.PID, err)
 	}
-	if err := n.Thaw(); err != nil { // what is frozen does not end
+	if err := n.Thaw(ctx); err != nil { // what is frozen does not end
 		return err
 	}
 	if err := h.Wait(ctx); err != nil {

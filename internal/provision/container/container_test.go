@@ -1,65 +1,15 @@
 package container
 
 import (
-	"context"
-	"errors"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 
 	"talos/internal/layout"
 )
-
-func TestProcess(t *testing.T) {
-	cmd := exec.Command("sleep", "60")
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	p, err := Find(cmd.Process.Pid)
-	if err != nil {
-		t.Fatal(err)
-	}
-	other := p
-	other.Start++
-	if _, err := other.Open(); !errors.Is(err, os.ErrProcessDone) {
-		t.Errorf("Open of an earlier owner of the id = %v, want ErrProcessDone", err)
-	}
-	h, err := p.Open()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer h.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-	defer cancel()
-	if err := h.Wait(ctx); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("Wait for one that runs = %v, want the deadline's error", err)
-	}
-	h2, err := p.Open() // a deadline that passed ends the first's use
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer h2.Close()
-	if err := h2.Signal(unix.SIGUSR1); err != nil {
-		t.Fatal(err)
-	}
-	if err := h2.Wait(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	if p.Alive() {
-		t.Error("Alive of one that ended and waits for its parent = true")
-	}
-	if sig := p.Reap(); sig != unix.SIGUSR1 {
-		t.Errorf("Reap = %v, want %v", sig, unix.SIGUSR1)
-	}
-	if sig := p.Reap(); sig != 0 {
-		t.Errorf("Reap again = %v, want none", sig)
-	}
-}
 
 func TestCapabilities(t *testing.T) {
 	got, err := capabilities("Name:\tx\nCapBnd:\t0000000002010401\n") // SYS_TIME, SYS_MODULE, NET_BIND_SERVICE, CHOWN

@@ -34,7 +34,7 @@ func (n Node) Freeze(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, freezePatience)
 	defer cancel()
-	for !n.Frozen() {
+	for !n.Frozen(ctx) {
 		if !loop.Sleep(ctx, 10*time.Millisecond) {
 			return errors.Join(fmt.Errorf("freeze %s: its processes have not stopped in time", n.Hostname), setFrozen(n.Cgroup, false))
 		}
@@ -43,10 +43,10 @@ func (n Node) Freeze(ctx context.Context) error {
 }
 
 // Thaw lets a frozen node go on; for others it does nothing.
-func (n Node) Thaw() error { return setFrozen(n.Cgroup, false) }
+func (n Node) Thaw(context.Context) error { return setFrozen(n.Cgroup, false) }
 
 // Frozen reports whether all processes of the node are stopped.
-func (n Node) Frozen() bool {
+func (n Node) Frozen(context.Context) bool {
 	roots, err := hierarchies()
 	if err != nil {
 		return false

@@ -1,7 +1,6 @@
 package container
 
 import (
-	"encoding/json"
 	"errors"
 	"os"
 	"os/exec"
@@ -9,6 +8,8 @@ import (
 	"strconv"
 	"testing"
 	"time"
+
+	"talos/internal/provision/process"
 )
 
 // frozenNode makes a node of one process, in a control group that can be frozen.
@@ -55,15 +56,11 @@ func frozenNode(t *testing.T) (Node, *exec.Cmd) {
 	if !found {
 		t.Skip("control groups can't be frozen here")
 	}
-	p, err := Find(cmd.Process.Pid)
+	p, err := process.Find(cmd.Process.Pid)
 	if err != nil {
 		t.Fatal(err)
 	}
-	data, err := json.Marshal(p)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(n.record(), data, 0o600); err != nil {
+	if err := p.Record(n.record()); err != nil {
 		t.Fatal(err)
 	}
 	return n, cmd
@@ -71,22 +68,22 @@ func frozenNode(t *testing.T) (Node, *exec.Cmd) {
 
 func TestFreezeAndThaw(t *testing.T) {
 	n, _ := frozenNode(t)
-	if n.Frozen() {
+	if n.Frozen(t.Context()) {
 		t.Error("it is frozen before it was")
 	}
 	for range 2 {
 		if err := n.Freeze(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		if !n.Frozen() {
+		if !n.Frozen(t.Context()) {
 			t.Error("it is not frozen")
 		}
 	}
 	for range 2 {
-		if err := n.Thaw(); err != nil {
+		if err := n.Thaw(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		if n.Frozen() {
+		if n.Frozen(t.Context()) {
 			t.Error("it is frozen after it was thawed")
 		}
 	}

@@ -19,7 +19,7 @@ import (
 type Lease struct {
 	MAC      string // lower case, colons
 	Address  netip.Addr
-	Hostname string
+	Hostname string // may be empty
 }
 
 // Config is what a Server hands out.
@@ -28,6 +28,7 @@ type Config struct {
 	Router   netip.Addr
 	Prefix   netip.Prefix // of the network
 	DNS      []netip.Addr
+	NTP      []netip.Addr
 	Duration time.Duration // of leases
 	Leases   []Lease
 }
@@ -100,17 +101,18 @@ func (c Config) grant(req *dhcpv4.DHCPv4, kind dhcpv4.MessageType, lease Lease) 
 		dhcpv4.WithOption(dhcpv4.OptServerIdentifier(ip(c.Server))),
 		dhcpv4.WithNetmask(net.CIDRMask(c.Prefix.Bits(), 32)),
 		dhcpv4.WithRouter(ip(c.Router)),
-		dhcpv4.WithLeaseTime(uint32(c.Duration/time.Second)),
-		dhcpv4.WithOption(dhcpv4.OptHostName(lease.Hostname)))
+		dhcpv4.WithLeaseTime(uint32(c.Duration/time.Second)))
 	if err != nil {
 		return nil, fmt.Errorf("build %s: %w", kind, err)
 	}
+	if lease.Hostname != "" {
+		reply.UpdateOption(dhcpv4.OptHostName(lease.Hostname))
+	}
 	if len(c.DNS) > 0 {
-		servers := make([]net.IP, len(c.DNS))
-		for i, a := range c.DNS {
-			servers[i] = ip(a)
-		}
-		reply.UpdateOption(dhcpv4.OptDNS(servers...))
+		reply.UpdateOption(dhcpv4.OptDNS(ips(c.DNS)...))
+	}
+	if len(c.NTP) > 0 {
+		reply.UpdateOption(dhcpv4.OptNTPServers(ips(c.NTP)...))
 	}
 	return reply, nil
 }
@@ -133,6 +135,14 @@ func wanted(req *dhcpv4.DHCPv4) net.IP {
 		return req.ClientIPAddr
 	}
 	return nil
+}
+
+func ips(list []netip.Addr) []net.IP {
+	var out []net.IP
+	for _, a := range list {
+		out = append(out, ip(a))
+	}
+	return out
 }
 
 func ip(a netip.Addr) net.IP { return net.IP(a.AsSlice()) }

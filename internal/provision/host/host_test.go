@@ -190,8 +190,9 @@ func TestNetwork(t *testing.T) {
 	if port.Attrs().MasterIndex != bridge.Attrs().Index {
 		t.Errorf("port0 is not a port of %s", n.Bridge)
 	}
+	checkTap(t, n, bridge)
 	for range 2 {
-		if err := RemoveLink("port0"); err != nil {
+		if err := errors.Join(RemoveLink("port0"), RemoveLink("tap0")); err != nil {
 			t.Fatal(err)
 		}
 		if err := n.Remove(); err != nil {
@@ -205,6 +206,29 @@ func TestNetwork(t *testing.T) {
 	tables, err := (&nftables.Conn{}).ListTables()
 	if err != nil || len(tables) != 0 {
 		t.Errorf("tables left: %v, %v", tables, err)
+	}
+}
+
+// checkTap makes a tap twice: the second time changes nothing, because a machine
+// may have it open.
+func checkTap(t *testing.T, n Network, bridge netlink.Link) {
+	t.Helper()
+	var index []int
+	for range 2 {
+		if err := n.AttachTap("tap0"); err != nil {
+			t.Fatal(err)
+		}
+		tap, err := netlink.LinkByName("tap0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if tap.Type() != "tuntap" || tap.Attrs().MasterIndex != bridge.Attrs().Index || tap.Attrs().Flags&net.FlagUp == 0 {
+			t.Errorf("tap0 is a %s, port of link %d, %v; want a tap, port of %d, up", tap.Type(), tap.Attrs().MasterIndex, tap.Attrs().Flags, bridge.Attrs().Index)
+		}
+		index = append(index, tap.Attrs().Index)
+	}
+	if index[0] != index[1] {
+		t.Error("the tap was replaced")
 	}
 }
 

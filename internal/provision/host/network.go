@@ -187,3 +187,33 @@ func unshare() (*os.File, error) {
 	}
 	return os.Open("/proc/thread-self/ns/net")
 }
+
+// AttachTap makes a tap that is a port of the bridge, for a virtual machine to
+// open. One that is there is kept, with who has it open.
+func (n Network) AttachTap(port string) error {
+	bridge, err := netlink.LinkByName(n.Bridge)
+	if err != nil {
+		return fmt.Errorf("look for bridge %s: %w", n.Bridge, err)
+	}
+	link, err := netlink.LinkByName(port)
+	if isNotFound(err) {
+		attrs := netlink.NewLinkAttrs()
+		attrs.Name = port
+		// As QEMU opens it: with the header by which checksums are left to the other side.
+		tap := &netlink.Tuntap{LinkAttrs: attrs, Mode: netlink.TUNTAP_MODE_TAP, Flags: netlink.TUNTAP_DEFAULTS | netlink.TUNTAP_VNET_HDR}
+		if err := netlink.LinkAdd(tap); err != nil {
+			return fmt.Errorf("add tap %s: %w", port, err)
+		}
+		link, err = netlink.LinkByName(port)
+	}
+	if err != nil {
+		return fmt.Errorf("look for link %s: %w", port, err)
+	}
+	if err := netlink.LinkSetMasterByIndex(link, bridge.Attrs().Index); err != nil {
+		return fmt.Errorf("make %s a port of %s: %w", port, n.Bridge, err)
+	}
+	if err := netlink.LinkSetUp(link); err != nil {
+		return fmt.Errorf("set %s up: %w", port, err)
+	}
+	return nil
+}

@@ -43,9 +43,11 @@ type App struct {
 	Endpoints, Nodes     []string
 	Context, Talosconfig string
 
-	started bool       // the command line was understood
-	mu      sync.Mutex // guards what is written to Err, and status
-	status  string     // the progress line that stands on the terminal
+	insecure     bool       // to a machine in maintenance mode
+	fingerprints []string   // of which it must have one
+	started      bool       // the command line was understood
+	mu           sync.Mutex // guards what is written to Err, and status
+	status       string     // the progress line that stands on the terminal
 }
 
 // UsageError is a mistake in the command line.
@@ -120,6 +122,9 @@ func (a *App) begin(cmd *cobra.Command, _ []string) error {
 		if cmd.Flags().Changed(f.flag) && (len(f.list) == 0 || slices.Contains(f.list, "")) {
 			return Usage("--%s holds an empty name", f.flag)
 		}
+	}
+	if err := a.checkInsecure(); err != nil {
+		return err
 	}
 	a.started = true
 	return nil

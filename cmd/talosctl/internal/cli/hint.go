@@ -32,6 +32,9 @@ func (a *App) isTalosconfig(path string) bool {
 }
 
 func (a *App) callHint(call *client.Error) string {
+	if call.Node != "" && strings.Contains(call.Text, "waits for its first configuration") { // so another node says of it
+		return fmt.Sprintf("`%s apply-config --insecure -n %s -f FILE` gives it one", a.Name, call.Node)
+	}
 	switch call.Kind {
 	case client.Unreachable:
 		if strings.Contains(call.Text, "refused") {
@@ -40,6 +43,10 @@ func (a *App) callHint(call *client.Error) string {
 		return "is the address right, and is the network between here and there open for port 50000? -e chooses another endpoint"
 	case client.UntrustedServer:
 		return a.untrustedHint(call.Text)
+	case client.Unconfigured:
+		return fmt.Sprintf("%s waits for its first configuration: use --insecure", call.Endpoint)
+	case client.Configured:
+		return fmt.Sprintf("%s is configured already: leave out --insecure", call.Endpoint)
 	case client.RefusedClient:
 		return fmt.Sprintf("this context's client certificate is not of that cluster's CA, or it has none: `%s config info` shows which context and certificate are in use", a.Name)
 	case client.ExpiredClient:
@@ -47,6 +54,9 @@ func (a *App) callHint(call *client.Error) string {
 	case client.Denied:
 		if strings.Contains(call.Text, "no request forwarding") {
 			return "name a control plane node with -e"
+		}
+		if strings.Contains(call.Text, "in maintenance mode") {
+			return fmt.Sprintf("give it a configuration first: `%s apply-config --insecure -n %s -f FILE`", a.Name, call.Endpoint)
 		}
 		return fmt.Sprintf("the roles of the client certificate may not do this: `%s config info` shows them; an admin makes others with `%s config new --roles`", a.Name, a.Name)
 	case client.Lost:
@@ -61,6 +71,8 @@ func (a *App) callHint(call *client.Error) string {
 
 func (a *App) untrustedHint(text string) string {
 	switch {
+	case strings.Contains(text, "none of those expected"):
+		return "compare with the machine's console: after each boot it has another; if that shows what you gave, somebody else answers in its place"
 	case strings.Contains(text, "not for this name"):
 		return "use an endpoint that the certificate names, or add this one to machine.certSANs"
 	case strings.Contains(text, "expired or not yet valid"):

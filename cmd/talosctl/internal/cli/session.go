@@ -21,6 +21,9 @@ const (
 
 // Connect makes a client out of the global flags.
 func (a *App) Connect(ctx context.Context, scope Scope) (*client.Client, error) {
+	if a.insecure {
+		return a.connectInsecure(ctx)
+	}
 	o := client.Options{Path: a.Talosconfig, Context: a.Context, Endpoints: a.Endpoints, Nodes: a.Nodes}
 	c, err := client.New(ctx, o)
 	if err != nil || scope == Cluster || len(c.Nodes()) > 0 || len(c.Endpoints()) == 1 {

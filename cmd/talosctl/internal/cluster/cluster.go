@@ -11,7 +11,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"time"
 
@@ -29,7 +28,7 @@ const defaultName = "demo"
 func Commands(a *cli.App) []*cobra.Command {
 	cmd := cli.Group("cluster", "Make and keep clusters on this machine")
 	cmd.AddCommand(
-		createCommand(a), showCommand(a), listCommand(a),
+		createCommand(a), showCommand(a), listCommand(a), logsCommand(a),
 		startCommand(a), stopCommand(a), faultCommand(a), destroyCommand(a),
 	)
 	return []*cobra.Command{cmd, superviseCommand()}
@@ -71,7 +70,7 @@ func createCommand(a *cli.App) *cobra.Command {
 	var (
 		o                               = provision.Options{}
 		patches, controlPlanes, workers []string
-		memory, cidr                    string
+		cidr                            string
 		merge                           bool
 	)
 	cmd := &cobra.Command{
@@ -90,20 +89,24 @@ already this starts what does not run, and is otherwise harmless.`,
 	f.StringArrayVar(&patches, "config-patch", nil, "change all nodes' configurations: a patch, or @FILE (repeatable)")
 	f.StringArrayVar(&controlPlanes, "config-patch-control-plane", nil, "change the control plane nodes' configurations (repeatable)")
 	f.StringArrayVar(&workers, "config-patch-worker", nil, "change the workers' configurations (repeatable)")
-	f.Float64Var(&o.CPUs, "cpus", 0, "processors per node (0: no limit)")
-	f.StringVar(&memory, "memory", "0", "memory per node, such as 2GiB (0: no limit)")
+	f.StringVar(&o.Provisioner, "provisioner", provision.Containers, "what nodes are: "+provision.Containers+", or "+provision.VirtualMachines+" for virtual machines")
+	f.Float64Var(&o.CPUs, "cpus", 0, "processors per node (default: no limit for containers, 2 for virtual machines)")
+	f.Float64Var(&o.WorkerCPUs, "cpus-workers", 0, "processors per worker, where they differ")
+	sizeVar(f, &o.Memory, "memory", "memory per node, such as 2GiB (default: no limit for containers, 2GiB and 1GiB for workers for virtual machines)")
+	sizeVar(f, &o.WorkerMemory, "memory-workers", "memory per worker, where they differ")
 	f.StringVar(&cidr, "cidr", "", "network of the nodes (default: the first free 10.5.N.0/24)")
 	f.BoolVar(&o.Wait, "wait", true, "wait until the cluster is healthy")
-	f.DurationVar(&o.Timeout, "wait-timeout", provision.DefaultTimeout, "how long to wait")
+	f.DurationVar(&o.Timeout, "wait-timeout", 0, fmt.Sprintf("how long to wait (default: %v, for virtual machines %v)", provision.DefaultTimeout, provision.VMTimeout))
 	f.BoolVar(&merge, "merge", true, "merge the access into the talosconfig and the kubeconfig")
 	f.StringVar(&o.Assets.Rootfs, "rootfs", "", "SquashFS of the nodes (default: beside this program)")
 	f.StringVar(&o.Assets.Images, "images", "", "OCI layout with the images (default: beside this program)")
 	f.StringVar(&o.Assets.Runc, "runc", "", "runc to use (default: beside this program, or on PATH)")
+	vmFlags(cmd, &o)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		o.Name = *name
 		err := errors.Join(
 			readPatches(patches, &o.ConfigPatches), readPatches(controlPlanes, &o.ControlPlaneConfigPatches), readPatches(workers, &o.WorkerConfigPatches),
-			parseMemory(memory, &o.Memory), parsePrefix(cidr, &o.CIDR),
+			parsePrefix(cidr, &o.CIDR),
 		)
 		if err != nil {
 			return err
@@ -129,7 +132,7 @@ func create(ctx context.Context, a *cli.App, o provision.Options, merge bool) er
 		a.Note("the cluster is left as it is, to be looked at: `%s cluster show --name %s`, logs in %s", a.Name, c.Name, c.SupervisorLog())
 		return err
 	}
-	if err := printNodes(a, c); err != nil {
+	if err := printNodes(ctx, a, c); err != nil {
 		return err
 	}
 	a.Note(`
@@ -180,31 +183,6 @@ func parsePrefix(text string, to *netip.Prefix) error {
 		return cli.Usage("--cidr %q is not a network such as 10.5.0.0/24", text)
 	}
 	return nil
-}
-
-// units of memory; a number without one is MiB.
-var units = []struct {
-	suffix string
-	bytes  float64
-}{
-	{"KiB", 1 << 10}, {"MiB", 1 << 20}, {"GiB", 1 << 30}, {"Ki", 1 << 10}, {"Mi", 1 << 20}, {"Gi", 1 << 30},
-	{"kB", 1e3}, {"MB", 1e6}, {"GB", 1e9}, {"M", 1e6}, {"G", 1e9}, {"", 1 << 20},
-}
-
-func parseMemory(text string, to *int64) error {
-	for _, u := range units {
-		number, ok := strings.CutSuffix(text, u.suffix)
-		if !ok {
-			continue
-		}
-		n, err := strconv.ParseFloat(strings.TrimSpace(number), 64)
-		if err != nil || n < 0 || n*u.bytes > 1<<50 {
-			break
-		}
-		*to = int64(n * u.bytes)
-		return nil
-	}
-	return cli.Usage("--memory %q is not an amount such as 2GiB", text)
 }
 
 func destroyCommand(a *cli.App) *cobra.Command {

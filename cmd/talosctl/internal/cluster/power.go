@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -80,6 +81,12 @@ func faultCommand(a *cli.App) *cobra.Command {
 			return provision.Erase(ctx, name, nodes, partitions, progress)
 		})
 	erase.Flags().StringSliceVar(&partitions, "partition", provision.Partitions, "what to erase: STATE, EPHEMERAL")
+	button := provision.ButtonPower
+	press := nodesCommand(a, "press", "Press a button of virtual machines",
+		func(ctx context.Context, name string, nodes []string, _ func(string)) error {
+			return provision.Press(ctx, name, nodes, button)
+		})
+	press.Flags().StringVar(&button, "button", button, "which: "+strings.Join(provision.Buttons, ", "))
 	quiet := func(do func(context.Context, string, []string) error) func(context.Context, string, []string, func(string)) error {
 		return func(ctx context.Context, name string, nodes []string, _ func(string)) error {
 			return do(ctx, name, nodes)
@@ -88,6 +95,7 @@ func faultCommand(a *cli.App) *cobra.Command {
 	cmd.AddCommand(
 		nodesCommand(a, "freeze", "Stop all processes of nodes where they are, as a machine that hangs", quiet(provision.Freeze)),
 		nodesCommand(a, "thaw", "Let frozen nodes go on", quiet(provision.Thaw)),
+		press,
 		cutCommand,
 		nodesCommand(a, "restore", "Mend the network of nodes that were cut off", quiet(provision.Restore)),
 		erase,

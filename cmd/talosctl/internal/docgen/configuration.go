@@ -225,6 +225,12 @@ func lot(info config.KeyInfo) string {
 			return "applied, reboot"
 		}
 		return "applied, live"
+	case config.OnMachines:
+		when := "live"
+		if info.Effect == config.Reboot {
+			when = "reboot"
+		}
+		return "applied on machines, " + when + "; in containers warned: " + info.Reason
 	case config.Refused:
 		return "**refused**: " + info.Reason
 	}

@@ -43,12 +43,15 @@ Which node answers is said in the metadata ` + "`nodes`" + ` (list) or ` + "`nod
 | ` + "`Unimplemented`" + ` | not in this version |
 
 A certificate of another CA, an expired one, or none ends the TLS handshake; the audit log names peer and reason.
+
+A machine without a configuration asks for no certificate and serves the methods marked *maintenance*, to whoever reaches it, and nothing else: [the first configuration](../how-to/apply-the-first-configuration.md).
 `
 
 // servers are the folders whose methods serve a service.
 var servers = map[string]string{
 	"machine.MachineService": "machine", "cluster.ClusterService": "machine", "inspect.InspectService": "machine", "talos.v1.RosterService": "machine",
-	"storage.StorageService": "machine", "network.NetworkService": "networkd", "time.TimeService": "timed",
+	"talos.v1.IntegrityService": "machine",
+	"storage.StorageService":    "machine", "network.NetworkService": "networkd", "time.TimeService": "timed",
 }
 
 // methods is the page of the API's services.
@@ -74,7 +77,7 @@ func methods(root string) (string, error) {
 
 func writeService(b *strings.Builder, sd protoreflect.ServiceDescriptor, served func(string) bool) {
 	fmt.Fprintf(b, "\n## %s\n\n", sd.FullName())
-	head(b, "method", "stream", "roles", "in this version")
+	head(b, "method", "stream", "roles", "maintenance", "in this version")
 	for i := range sd.Methods().Len() {
 		md := sd.Methods().Get(i)
 		known, ok := authz.Lookup("/" + string(sd.FullName()) + "/" + string(md.Name()))
@@ -88,11 +91,15 @@ func writeService(b *strings.Builder, sd protoreflect.ServiceDescriptor, served 
 		case md.IsStreamingServer():
 			stream = "answer"
 		}
+		offered := ""
+		if known.Maintenance {
+			offered = "yes"
+		}
 		there := "no"
 		if served(string(md.Name())) {
 			there = "yes"
 		}
-		row(b, code(string(md.Name())), stream, codes(known.Roles.Strings()), there)
+		row(b, code(string(md.Name())), stream, codes(known.Roles.Strings()), offered, there)
 	}
 }
 

@@ -21,7 +21,7 @@ import (
 func Commands(a *cli.App, ofNodes ...*cobra.Command) []*cobra.Command {
 	config := configCommand(a)
 	config.AddCommand(ofNodes...)
-	return []*cobra.Command{config, genCommand(a), machineConfigCommand(a), validateCommand(a), completionCommand(a)}
+	return []*cobra.Command{config, genCommand(a), imageCommand(a), machineConfigCommand(a), validateCommand(a), completionCommand(a)}
 }
 
 func configCommand(a *cli.App) *cobra.Command {

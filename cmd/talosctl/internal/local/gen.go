@@ -17,7 +17,7 @@ import (
 
 func genCommand(a *cli.App) *cobra.Command {
 	cmd := cli.Group("gen", "Generate configurations and secrets")
-	cmd.AddCommand(genConfigCommand(a), genSecretsCommand(a))
+	cmd.AddCommand(genConfigCommand(a), genSecretsCommand(a), genSecureBootCommand(a))
 	return cmd
 }
 

@@ -63,6 +63,9 @@ type verdict struct {
 func check(file, mode string, data []byte) verdict {
 	cfg, warnings, err := config.Load(file, data)
 	v := verdict{file: file, mode: mode, err: err}
+	if mode != "container" {
+		warnings = config.OnMachine(warnings)
+	}
 	for _, w := range warnings {
 		v.warnings = append(v.warnings, fmt.Sprint(w))
 	}

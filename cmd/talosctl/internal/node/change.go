@@ -139,8 +139,8 @@ func (ch *change) print(node string, m *machine.ApplyConfiguration) error {
 	details := strings.TrimSpace(m.GetModeDetails())
 	if ch.dry {
 		dry = "dry run, nothing changed: "
-		if m.GetDiff() != "" { // it is below the first line
-			details, _, _ = strings.Cut(details, "\n")
+		if m.GetDiff() != "" { // it is below what is done, for clients that do not know it
+			details = strings.TrimSpace(strings.TrimSuffix(details, strings.TrimSpace(m.GetDiff())))
 			details += "\n" + strings.TrimSuffix(ch.a.Difference(m.GetDiff()), "\n")
 		}
 	}

@@ -85,7 +85,7 @@ func (p *prefixWriter) end() {
 
 func logsCommand(a *cli.App) *cobra.Command {
 	var follow, kubernetes bool
-	var tail int32
+	var tail, boot int32
 	cmd := &cobra.Command{
 		Use:   "logs ID",
 		Short: "Print the log of a service, or with -k of a Kubernetes container",
@@ -98,7 +98,10 @@ that ` + "`containers -k`" + ` shows.`,
 			if tail < -1 {
 				return cli.Usage("--tail %d is negative", tail)
 			}
-			request := &machine.LogsRequest{Namespace: namespace, Driver: driver, Id: args[0], Follow: follow, TailLines: tail}
+			if boot > 0 {
+				return cli.Usage(boots)
+			}
+			request := &machine.LogsRequest{Namespace: namespace, Driver: driver, Id: args[0], Follow: follow, TailLines: tail, Boot: boot}
 			return copyStreams(cmd.Context(), a, func(ctx context.Context, c *client.Client) (client.DataStream, error) {
 				return c.Machine.Logs(ctx, request)
 			})
@@ -107,8 +110,12 @@ that ` + "`containers -k`" + ` shows.`,
 	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "go on with what is written from now on")
 	cmd.Flags().Int32Var(&tail, "tail", -1, "only this many lines of the end (-1: all)")
 	cmd.Flags().BoolVarP(&kubernetes, "kubernetes", "k", false, "of a Kubernetes container")
+	cmd.Flags().Int32Var(&boot, "boot", 0, "of an earlier boot: -1 is the one before this")
 	return cmd
 }
+
+// boots says how boots are counted.
+const boots = "--boot takes 0 for this boot, -1 for the one before, and so on"
 
 // logNames completes the ids of logs.
 func logNames(a *cli.App) cobra.CompletionFunc {
@@ -129,6 +136,7 @@ func logNames(a *cli.App) cobra.CompletionFunc {
 
 func dmesgCommand(a *cli.App) *cobra.Command {
 	var follow, tail bool
+	var boot int32
 	cmd := &cobra.Command{
 		Use:   "dmesg",
 		Short: "Print the kernel's log",
@@ -137,13 +145,17 @@ func dmesgCommand(a *cli.App) *cobra.Command {
 			if tail && !follow {
 				return cli.Usage("--tail skips what is there already, so it needs --follow")
 			}
+			if boot > 0 {
+				return cli.Usage(boots)
+			}
 			return copyStreams(cmd.Context(), a, func(ctx context.Context, c *client.Client) (client.DataStream, error) {
-				return c.Machine.Dmesg(ctx, &machine.DmesgRequest{Follow: follow, Tail: tail})
+				return c.Machine.Dmesg(ctx, &machine.DmesgRequest{Follow: follow, Tail: tail, Boot: boot})
 			})
 		},
 	}
 	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "go on with new messages")
 	cmd.Flags().BoolVar(&tail, "tail", false, "only new messages (with --follow)")
+	cmd.Flags().Int32Var(&boot, "boot", 0, "of an earlier boot: -1 is the one before this")
 	return cmd
 }
 

@@ -17,16 +17,16 @@ import (
 
 // Commands makes the commands of this package.
 func Commands(a *cli.App) []*cobra.Command {
-	return []*cobra.Command{
-		versionCommand(a),
-		memoryCommand(a), containersCommand(a), processesCommand(a),
-		servicesCommand(a),
-		logsCommand(a), dmesgCommand(a), eventsCommand(a), readCommand(a),
-		getCommand(a),
-		applyCommand(a), patchCommand(a), editCommand(a), bootstrapCommand(a), healthCommand(a), kubeconfigCommand(a),
+	return append([]*cobra.Command{
+		a.InsecureFlags(versionCommand(a)),
+		a.InsecureFlags(memoryCommand(a)), containersCommand(a), processesCommand(a),
+		a.InsecureFlags(servicesCommand(a)),
+		a.InsecureFlags(logsCommand(a)), a.InsecureFlags(dmesgCommand(a)), a.InsecureFlags(eventsCommand(a)), readCommand(a),
+		a.InsecureFlags(getCommand(a)),
+		a.InsecureFlags(applyCommand(a)), patchCommand(a), editCommand(a), bootstrapCommand(a), healthCommand(a), verifyCommand(a), kubeconfigCommand(a),
 		rebootCommand(a), shutdownCommand(a), resetCommand(a),
 		etcdCommand(a), forgetCommand(a),
-	}
+	}, formerCommands()...)
 }
 
 // message is one node's answer that can be printed as it is.
