@@ -73,10 +73,10 @@ func TestBench(t *testing.T) {
 		add(fmt.Sprintf("version call, %d workers, p99", workers), p99.Seconds()*1000, "ms", "")
 		add(fmt.Sprintf("version calls, %d workers", workers), rate, "1/s", aimRate)
 	}
-	report(t, figures)
+	report(t, "bench.json", figures)
 }
 
-func report(t *testing.T, figures []figure) {
+func report(t *testing.T, file string, figures []figure) {
 	t.Helper()
 	fmt.Printf("\n%-52s %10s %-4s %s\n", "FIGURE", "VALUE", "UNIT", "AIM")
 	for _, f := range figures {
@@ -90,7 +90,7 @@ func report(t *testing.T, figures []figure) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(dir, "bench.json"), data, 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, file), data, 0o644); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -6,7 +6,9 @@
 // TestMain creates one cluster, every test uses it, and at the end it is
 // destroyed and the host must be as before. Needs root, and what `make image`
 // builds. The cluster is one node; tests called TestMany… are for one of
-// several, which E2E_CONTROLPLANES=3 E2E_WORKERS=1 makes.
+// several, which E2E_CONTROLPLANES=3 E2E_WORKERS=1 makes, and those called
+// TestMachine… for a virtual machine, which E2E_PROVISIONER=qemu makes; TestPair…
+// for two of those, a control plane and a worker (E2E_WORKERS=1).
 // E2E_KUBERNETES=1.36.3 takes that version, from _out/images-soak; E2E_KEEP=1
 // leaves the cluster when the tests are done, and E2E_HOME, which that prints,
 // takes it for other tests.
@@ -43,6 +45,7 @@ var (
 	kubernetesVersion = os.Getenv("E2E_KUBERNETES")
 	controlPlanes     = cmp.Or(os.Getenv("E2E_CONTROLPLANES"), "1")
 	workers           = cmp.Or(os.Getenv("E2E_WORKERS"), "0")
+	provisioner       = cmp.Or(os.Getenv("E2E_PROVISIONER"), "container")
 )
 
 // init keeps the first thread to the main goroutine. Tests enter the namespaces
@@ -78,7 +81,7 @@ func run(m *testing.M) (code int, err error) {
 	}
 	cluster = newEnv("e2e", out, home)
 	before := snapshotHost()
-	if err := cluster.create("--controlplanes", controlPlanes, "--workers", workers); err != nil {
+	if err := cluster.create("--controlplanes", controlPlanes, "--workers", workers, "--provisioner", provisioner); err != nil {
 		cluster.destroy() // best effort: the error that matters is the first
 		return 1, err
 	}
@@ -110,7 +113,7 @@ func (e env) create(args ...string) error {
 	if kubernetesVersion != "" {
 		args = append(args, "--kubernetes-version", kubernetesVersion, "--images", filepath.Join(e.out, "images-soak"))
 	}
-	err := e.stream(15*time.Minute, "talosctl", args...)
+	err := e.stream(25*time.Minute, "talosctl", args...)
 	own.note(e.home)
 	return err
 }

@@ -34,7 +34,7 @@ spec:
         image: %[1]s
         args: [netexec, --http-port=8080]
         ports: [{containerPort: 8080}]
-        readinessProbe: {httpGet: {path: /healthz, port: 8080}, periodSeconds: 1}
+        readinessProbe: {httpGet: {path: /healthz, port: 8080}, periodSeconds: 1, timeoutSeconds: 5}
 ---
 apiVersion: v1
 kind: Service
@@ -48,16 +48,31 @@ spec:
 // underTraffic deploys it, and has it and the Kubernetes API used until t ends.
 func underTraffic(t *testing.T) *traffic {
 	t.Helper()
+	deploySpread(t, 2*minute)
+	return startTraffic(t, "http://"+ofType(t, "worker")[0].Address+":30080/hostname")
+}
+
+// deploySpread makes the Deployment and waits until every node has its pod.
+// It returns their addresses by the node's name.
+func deploySpread(t *testing.T, limit time.Duration) map[string]string {
+	t.Helper()
 	must(t, fmt.Sprintf(spread, agnhost, len(members(t))), "kubectl", "apply", "-f", "-")
-	kubectl(t, "rollout", "status", "deployment/web", "--timeout=120s")
-	on := map[string]bool{}
-	for _, node := range strings.Fields(kubectl(t, "get", "pods", "-l", "app=web", "-o", "jsonpath={.items[*].spec.nodeName}")) {
-		on[node] = true
+	eventually(t, limit, "the Deployment is rolled out", func() error {
+		_, stderr, err := cluster.try("", "kubectl", "rollout", "status", "deployment/web", "--timeout=60s")
+		if err != nil {
+			return fmt.Errorf("%w: %s", err, lastLine(stderr))
+		}
+		return nil
+	})
+	on := map[string]string{}
+	for _, line := range splitLines(kubectl(t, "get", "pods", "-l", "app=web", "-o", `jsonpath={range .items[*]}{.spec.nodeName}{" "}{.status.podIP}{"\n"}{end}`)) {
+		node, address, _ := strings.Cut(line, " ")
+		on[node] = address
 	}
 	if len(on) != len(members(t)) {
 		t.Fatalf("the Deployment's pods are on %d of %d nodes", len(on), len(members(t)))
 	}
-	return startTraffic(t, "http://"+ofType(t, "worker")[0].Address+":30080/hostname")
+	return on
 }
 
 // votingMembers wants every control plane node to be one.

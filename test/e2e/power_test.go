@@ -153,8 +153,8 @@ func resetWorker(t *testing.T, e env, worker string) {
 	}
 	e.exits(t, 2, "reset", "--confirm", e.name)                                                     // no node on the command line
 	e.exits(t, 2, "-n", address, "reset")                                                           // not confirmed
-	e.exits(t, 1, "-n", address, "reset", "--confirm", e.name, "--wipe-mode", "user-disks")         // there are none
-	e.exits(t, 1, "-n", address, "reset", "--confirm", e.name, "--user-disks-to-wipe", "/dev/null") // nor this
+	e.exits(t, 2, "-n", address, "reset", "--confirm", e.name, "--wipe-mode", "user-disks")         // which?
+	e.exits(t, 1, "-n", address, "reset", "--confirm", e.name, "--user-disks-to-wipe", "/dev/null") // there are none
 	said := e.exits(t, 0, "-n", address, "reset", "--confirm", e.name, "--system-labels-to-wipe", "EPHEMERAL,STATE", "--reboot", "--timeout", "110s")
 	if !strings.Contains(said, "up again after") {
 		t.Errorf("reset said:\n%s", said)

@@ -127,21 +127,27 @@ func TestLogsExecPortForward(t *testing.T) {
 }
 
 func get(url, prefix string) error {
+	body, err := fetch(url)
+	if err == nil && !strings.HasPrefix(body, prefix) {
+		err = fmt.Errorf("GET %s = %q, want %s…", url, body, prefix)
+	}
+	return err
+}
+
+// fetch is what a server answers.
+func fetch(url string) (string, error) {
 	// A connection of its own: one that is kept would stay with the pod that it once reached.
 	client := http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
 	resp, err := client.Get(url)
 	if err != nil {
-		return err
+		return "", err
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)
-	if err != nil {
-		return err
+	if err == nil && resp.StatusCode != http.StatusOK {
+		err = fmt.Errorf("GET %s: %s", url, resp.Status)
 	}
-	if !strings.HasPrefix(string(body), prefix) {
-		return fmt.Errorf("GET %s = %s %q, want %s…", url, resp.Status, body, prefix)
-	}
-	return nil
+	return string(body), err
 }
 
 // nodeAddress is the node's address as Kubernetes knows it.

@@ -53,7 +53,8 @@ func layer(importPath string) int {
 	case rel == "internal/machine", isDaemon(rel):
 		return 3
 	case strings.HasPrefix(rel, "internal/linux"), strings.HasPrefix(rel, "internal/resources"), strings.HasPrefix(rel, "api"),
-		rel == "internal/door", rel == "internal/pki", rel == "internal/store", rel == "internal/layout", rel == "internal/version", rel == "config":
+		rel == "internal/door", rel == "internal/pki", rel == "internal/store", rel == "internal/layout", rel == "internal/version", rel == "config",
+		rel == "internal/disk/match": // what a configuration may say of disks
 		return 1
 	}
 	return 2
