@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -91,7 +92,7 @@ func (n *Node) Phases() []sequence.Phase {
 		{Name: "pending wipe", Deadline: 2 * time.Minute, Steps: []sequence.Step{{Name: "wipe", Optional: true, Run: n.finishWipe}}},
 		{Name: "persistent folders", Deadline: deadline, Steps: []sequence.Step{
 			step("state", n.prepareState),
-			step("ephemeral", prepareEphemeral),
+			step("ephemeral", n.prepareEphemeral),
 			step("folders", prepareFolders),
 		}},
 	}...)
@@ -233,7 +234,7 @@ func (n *Node) prepareState() error {
 
 // prepareEphemeral makes the folders of EPHEMERAL and binds those that belong
 // elsewhere.
-func prepareEphemeral() error {
+func (n *Node) prepareEphemeral() error {
 	for _, d := range []folder{
 		{"/var/lib", 0o755, 0}, {"/var/lib/containerd", 0o711, 0}, {layout.KubeletDir, 0o755, 0},
 		{layout.EtcdDataDir, 0o700, layout.EtcdUID},
@@ -241,17 +242,64 @@ func prepareEphemeral() error {
 		{"/var/tmp", os.ModeSticky | 0o777, 0},
 		{"/var/system/opt/cni/bin", 0o755, 0}, {"/var/system/cni/net.d", 0o755, 0},
 	} {
+		if err := n.clear("/var", d.path); err != nil {
+			return err
+		}
 		if err := d.make(); err != nil {
 			return err
 		}
 	}
-	if err := os.Symlink("/run", "/var/run"); err != nil && !errors.Is(err, os.ErrExist) {
+	if err := n.link("/run", "/var/run"); err != nil {
 		return err
 	}
 	return ensure([]mount.Point{
 		{Source: "/var/system/opt", Target: "/opt", Flags: unix.MS_BIND | unix.MS_NODEV},
 		{Source: "/var/system/cni", Target: "/etc/cni", Flags: unix.MS_BIND | unix.MS_NODEV | unix.MS_NOSUID},
 	})
+}
+
+// clear takes away what is in the way of a folder of ours below root and is no
+// folder. A pod that was given the host's folders may have left a link there, to
+// lead what is made now, with its owner and mode, to another place. Nothing runs
+// yet that could put it back.
+func (n *Node) clear(root, path string) error {
+	rel, err := filepath.Rel(root, path)
+	if err != nil {
+		return err
+	}
+	at := root
+	for part := range strings.SplitSeq(rel, "/") {
+		at = filepath.Join(at, part)
+		info, err := os.Lstat(at)
+		if errors.Is(err, os.ErrNotExist) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if info.IsDir() {
+			continue
+		}
+		n.Log.Warn("taking away what is in the way of a folder", "path", at, "mode", info.Mode())
+		if err := os.Remove(at); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// link makes a link, in place of one that leads elsewhere. A folder stays.
+func (n *Node) link(target, path string) error {
+	if to, err := os.Readlink(path); err == nil && to == target {
+		return nil
+	}
+	if info, err := os.Lstat(path); err == nil && info.IsDir() {
+		return nil
+	}
+	if err := n.clear(filepath.Dir(path), path); err != nil {
+		return err
+	}
+	return os.Symlink(target, path)
 }
 
 // prepareFolders makes the folders on tmpfs: those of sockets belong to the

@@ -43,6 +43,49 @@ func TestMachineID(t *testing.T) {
 	}
 }
 
+// TestClear: what a pod has left in the way of our folders leads nothing anywhere.
+func TestClear(t *testing.T) {
+	root, elsewhere := t.TempDir(), t.TempDir()
+	n := &Node{Log: slog.New(slog.DiscardHandler)}
+	in := func(name string) string { return filepath.Join(root, name) }
+	for _, err := range []error{
+		os.Symlink(elsewhere, in("lib")), os.MkdirAll(in("log/pods/kept"), 0o755), os.WriteFile(in("log/containers"), nil, 0o644),
+		os.Symlink(elsewhere, in("run")), os.Symlink("/none", in("tmp")),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range []string{"lib/etcd", "log", "log/pods", "log/containers", "tmp"} {
+		if err := n.clear(root, in(name)); err != nil {
+			t.Fatal(err)
+		}
+		if err := (folder{in(name), 0o700, os.Getuid()}).make(); err != nil {
+			t.Fatal(err)
+		}
+		if info, err := os.Lstat(in(name)); err != nil || !info.IsDir() {
+			t.Errorf("%s = %v, %v, want a folder", name, info, err)
+		}
+	}
+	for range 2 {
+		if err := n.link("/run", in("run")); err != nil {
+			t.Fatal(err)
+		}
+		if to, err := os.Readlink(in("run")); err != nil || to != "/run" {
+			t.Errorf("run leads to %q, %v", to, err)
+		}
+	}
+	if err := n.link("/run", in("log")); err != nil {
+		t.Errorf("where there is a folder: %v", err)
+	}
+	if _, err := os.Stat(in("log/pods/kept")); err != nil {
+		t.Errorf("what is a folder does not stay: %v", err)
+	}
+	if left, err := os.ReadDir(elsewhere); err != nil || len(left) != 0 {
+		t.Errorf("elsewhere there is %v, %v, want nothing", left, err)
+	}
+}
+
 func TestUnmountable(t *testing.T) {
 	for path, want := range map[string]bool{
 		"/var": true, "/var/lib/kubelet/pods/x": true, "/opt": true, "/run/netns/cni-1": true, "/run/containerd/x": true,
