@@ -96,7 +96,7 @@ func TestLeavesAFrozenEndpoint(t *testing.T) {
 	r := newRelay(t, ctx.Endpoints[0])
 	ctx.Endpoints[0] = r.address
 	c, seen := connect(t, ctx, client.Options{}), map[string]bool{}
-	for deadline := time.Now().Add(10 * time.Second); len(seen) < 2 && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(30 * time.Second); len(seen) < 2 && time.Now().Before(deadline); {
 		name, _ := hostname(t, c)
 		seen[name] = true
 	}
@@ -110,7 +110,7 @@ func TestLeavesAFrozenEndpoint(t *testing.T) {
 		if name != "e1" || took > 10*time.Second {
 			t.Errorf("answer by %s after %v, want e1 within a second or, on a busy machine, some", name, took)
 		}
-		if took > 300*time.Millisecond {
+		if took >= 500*time.Millisecond { // after which another one is asked
 			slow++
 		}
 	}
@@ -118,7 +118,7 @@ func TestLeavesAFrozenEndpoint(t *testing.T) {
 		t.Errorf("%d of 10 calls waited for the frozen endpoint, want one", slow)
 	}
 	r.thaw()
-	for deadline := time.Now().Add(15 * time.Second); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
 		if name, _ := hostname(t, c); name == "e0" {
 			return
 		}
