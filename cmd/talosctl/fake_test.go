@@ -50,7 +50,7 @@ type fake struct {
 	configs *configNodes
 	blank   bool // it has no configuration, and nobody needs a certificate
 
-	rebooting sync.Mutex
+	rebooting sync.RWMutex // the status is not there for a moment: who asks for it waits
 }
 
 // startFake serves until the test ends.
@@ -120,13 +120,21 @@ func (f *fake) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, n
 			return nil, status.Errorf(codes.PermissionDenied, "roles %v: Reboot needs os:admin or os:operator", roles)
 		}
 	}
+	if info.FullMethod == cosi.State_Get_FullMethodName {
+		f.rebooting.RLock()
+		defer f.rebooting.RUnlock()
+	}
 	return next(ctx, req)
 }
 
 // stream refuses everything for the node that is down.
-func (f *fake) stream(srv any, s grpc.ServerStream, _ *grpc.StreamServerInfo, next grpc.StreamHandler) error {
+func (f *fake) stream(srv any, s grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) error {
 	if target(s.Context()) == "down" {
 		return status.Error(codes.Unavailable, "node down: connect to 10.5.0.9:50000: no route to host")
+	}
+	if info.FullMethod == cosi.State_List_FullMethodName {
+		f.rebooting.RLock()
+		defer f.rebooting.RUnlock()
 	}
 	return next(srv, s)
 }

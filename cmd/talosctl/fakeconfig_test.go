@@ -88,9 +88,6 @@ func (n *configNodes) of(ctx context.Context) (*configstore.Store, error) {
 		if node, err = n.boot(name, dir); err != nil {
 			return nil, err
 		}
-		if _, err := node.cfg.Loaded(ctx); err != nil {
-			return nil, err
-		}
 		if err := node.cfg.Offer(ctx, n.base, "the platform"); err != nil {
 			return nil, err
 		}
@@ -123,11 +120,11 @@ func (n *configNodes) boot(name, dir string) (*configNode, error) {
 			n.log.Error("configuration", "err", err)
 		}
 	}()
-	for range 1000 { // what machined takes for it
-		if number, _, _ := node.cfg.Document(0); number > 0 {
-			break
-		}
-		time.Sleep(time.Millisecond)
+	brief, done := context.WithTimeout(ctx, time.Minute)
+	defer done()
+	if _, err := node.cfg.Loaded(brief); err != nil { // what it has is in force when somebody asks
+		node.stop()
+		return nil, err
 	}
 	return node, nil
 }

@@ -41,7 +41,7 @@ func TestFollowTellsAtOnce(t *testing.T) {
 		select {
 		case <-out.some:
 			return nil
-		case <-time.After(10 * time.Second):
+		case <-time.After(30 * time.Second):
 			return errors.New("the error of the other node is not told")
 		}
 	})
