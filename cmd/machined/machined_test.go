@@ -106,7 +106,7 @@ func TestOutputHung(t *testing.T) {
 	}()
 	select {
 	case <-done:
-	case <-time.After(10 * time.Second):
+	case <-time.After(30 * time.Second):
 		t.Fatal("the log waits for the disk")
 	}
 	if got := strings.Count(console.String(), "msg=line"); got != 3*waiting {
