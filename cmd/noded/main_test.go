@@ -106,7 +106,7 @@ func outside(t *testing.T) {
 	} else {
 		t.Logf("binary: %.1f MB", float64(info.Size())/1e6)
 	}
-	self := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestProcesses$", "-test.v", "-test.timeout=3m")
+	self := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestProcesses$", "-test.v", "-test.timeout=10m")
 	self.Env = append(os.Environ(), inside+"="+binary)
 	self.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWNET, Unshareflags: syscall.CLONE_NEWNS}
 	out, err := self.CombinedOutput()
@@ -270,7 +270,7 @@ func (n *node) stop(t *testing.T, name string) {
 	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	if err := cmd.Wait(); err != nil || time.Since(began) > 5*time.Second {
+	if err := cmd.Wait(); err != nil || time.Since(began) > 30*time.Second {
 		t.Errorf("%s ended with %v after %v:\n%s", name, err, time.Since(began), n.out[name])
 	}
 }
@@ -299,7 +299,7 @@ func (n *node) reader(t *testing.T) machine.MachineServiceClient {
 }
 
 func (n *node) checkAPI(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	client := n.reader(t)
 	r, err := client.Version(metadata.AppendToOutgoingContext(ctx, "nodes", "127.0.0.1"), &emptypb.Empty{})
@@ -330,7 +330,7 @@ func (n *node) checkTrust(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	ctx, cancel := context.WithTimeout(metadata.AppendToOutgoingContext(t.Context(), "token", token), 20*time.Second)
+	ctx, cancel := context.WithTimeout(metadata.AppendToOutgoingContext(t.Context(), "token", token), time.Minute)
 	defer cancel()
 	r, err := security.NewSecurityServiceClient(conn).Certificate(ctx,
 		&security.CertificateRequest{Csr: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der})})
@@ -388,13 +388,13 @@ func (n *node) checkKill(t *testing.T) {
 		n.start(t, name, uid)
 		began := time.Now()
 		for {
-			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 			_, err := client.Version(ctx, &emptypb.Empty{})
 			cancel()
 			if err == nil {
 				break
 			}
-			if time.Since(began) > 10*time.Second {
+			if time.Since(began) > time.Minute {
 				t.Fatalf("after %s was killed: %v\n%s", name, err, n.out[name])
 			}
 		}
@@ -405,7 +405,25 @@ func (n *node) checkKill(t *testing.T) {
 // maxPrivate bounds a daemon's own memory at rest, in kB.
 const maxPrivate = 12 << 10
 
+// checkMemory waits for the rest: on a busy machine that takes longer.
 func (n *node) checkMemory(t *testing.T, name string) {
+	t.Helper()
+	for end := time.Now().Add(30 * time.Second); ; time.Sleep(200 * time.Millisecond) {
+		kb := n.memory(t, name)
+		if atRest := kb["Private_Dirty"] <= maxPrivate; atRest || time.Now().After(end) {
+			private := kb["Private_Clean"] + kb["Private_Dirty"]
+			t.Logf("%s: rss %d kB, pss %d kB, private %d kB (dirty %d)", name, kb["Rss"], kb["Pss"], private, kb["Private_Dirty"])
+			if !atRest {
+				t.Errorf("%s has %d kB of its own, over %d", name, kb["Private_Dirty"], maxPrivate)
+			}
+			return
+		}
+	}
+}
+
+// memory is what the kernel says of a daemon, in kB.
+func (n *node) memory(t *testing.T, name string) map[string]int {
+	t.Helper()
 	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", n.daemons[name].Process.Pid))
 	if err != nil {
 		t.Fatal(err)
@@ -417,11 +435,7 @@ func (n *node) checkMemory(t *testing.T, name string) {
 			kb[key], _ = strconv.Atoi(fields[0]) // the kernel writes numbers
 		}
 	}
-	private := kb["Private_Clean"] + kb["Private_Dirty"]
-	t.Logf("%s: rss %d kB, pss %d kB, private %d kB (dirty %d)", name, kb["Rss"], kb["Pss"], private, kb["Private_Dirty"])
-	if kb["Private_Dirty"] > maxPrivate {
-		t.Errorf("%s has %d kB of its own, over %d", name, kb["Private_Dirty"], maxPrivate)
-	}
+	return kb
 }
 
 // measure reports calls per second and latency; speed is the bench's to
