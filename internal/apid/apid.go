@@ -29,6 +29,7 @@ import (
 	"os"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cosi-project/runtime/pkg/resource"
@@ -108,7 +109,17 @@ func Serve(ctx context.Context, log *slog.Logger, config Config) error {
 	peers := proxy.NewPeers(dialer{ring, others}.dial, maxPeers)
 	defer peers.Close()
 	ready, over := make(chan struct{}), make(chan struct{})
-	first, configured := sync.OnceFunc(func() { close(ready) }), sync.OnceFunc(func() { close(over) })
+	var missing atomic.Int32 // of what a call may need to know
+	seen := func() func() {
+		missing.Add(1)
+		return sync.OnceFunc(func() {
+			if missing.Add(-1) == 0 {
+				close(ready)
+			}
+		})
+	}
+	first, configured := seen(), sync.OnceFunc(func() { close(over) })
+	listed, addressed, named := seen(), seen(), seen()
 	wg.Go(func() {
 		ring.follow(ctx, log, config.Store, func(k *keys) {
 			peers.Renew()
@@ -118,9 +129,9 @@ func Serve(ctx context.Context, log *slog.Logger, config Config) error {
 			}
 		})
 	})
-	wg.Go(func() { others.follow(ctx, log, config.Store, peers.Drop) })
-	wg.Go(func() { own.followAddresses(ctx, log, config.Store) })
-	wg.Go(func() { own.followHostname(ctx, log, config.Store) })
+	wg.Go(func() { others.follow(ctx, log, config.Store, peers.Drop, listed) })
+	wg.Go(func() { own.followAddresses(ctx, log, config.Store, addressed) })
+	wg.Go(func() { own.followHostname(ctx, log, config.Store, named) })
 	select {
 	case <-ctx.Done():
 		return nil
@@ -197,8 +208,9 @@ func same(a, b *resource.Metadata) bool {
 	return a.Version().Equal(b.Version()) && a.Created().Equal(b.Created())
 }
 
-// follow keeps the list up to date, and drops what others are meant by now.
-func (m *members) follow(ctx context.Context, log *slog.Logger, st state.State, drop func(name string)) {
+// follow keeps the list up to date, and drops what others are meant by now. It
+// calls seen each time the list is.
+func (m *members) follow(ctx context.Context, log *slog.Logger, st state.State, drop func(name string), seen func()) {
 	follow.Kind(ctx, st, log, cluster.Namespace, cluster.MemberType, func(all map[resource.ID]*cluster.Member) {
 		specs := make([]*cluster.MemberSpec, 0, len(all))
 		for _, r := range all {
@@ -207,23 +219,26 @@ func (m *members) follow(ctx context.Context, log *slog.Logger, st state.State, 
 		for _, name := range m.set(specs) {
 			drop(name)
 		}
+		seen()
 	})
 }
 
-func (s *self) followAddresses(ctx context.Context, log *slog.Logger, st state.State) {
+func (s *self) followAddresses(ctx context.Context, log *slog.Logger, st state.State, seen func()) {
 	follow.Kind(ctx, st, log, network.Namespace, network.NodeAddressType, func(all map[resource.ID]*network.NodeAddress) {
 		var own []netip.Prefix
 		for _, r := range all {
 			own = append(own, r.TypedSpec().Addresses...)
 		}
 		s.setAddresses(own)
+		seen()
 	})
 }
 
-func (s *self) followHostname(ctx context.Context, log *slog.Logger, st state.State) {
+func (s *self) followHostname(ctx context.Context, log *slog.Logger, st state.State, seen func()) {
 	follow.Kind(ctx, st, log, network.Namespace, network.HostnameStatusType, func(all map[resource.ID]*network.HostnameStatus) {
 		for _, r := range all { // there is one
 			s.setHostname(r.TypedSpec().Hostname, r.TypedSpec().Domainname)
 		}
+		seen()
 	})
 }
