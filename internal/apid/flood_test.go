@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"fmt"
 	"net"
 	"net/netip"
 	"runtime"
@@ -52,7 +53,7 @@ func TestFlood(t *testing.T) {
 	})
 	alice := ca.issue(t, "alice", []string{"os:reader"}, nil)
 	call := func(conn *grpc.ClientConn) (time.Duration, error) {
-		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		began := time.Now()
 		_, err := machine.NewMachineServiceClient(conn).Version(ctx, &emptypb.Empty{}, grpc.WaitForReady(true))
@@ -104,9 +105,12 @@ func TestFlood(t *testing.T) {
 			t.Errorf("%s: %d of %d calls took longer than %v", c.what, late, times, bound)
 		}
 	}
-	if now := runtime.NumGoroutine(); now > goroutines+strangers.Total+neighbours.Total+100 {
-		t.Errorf("goroutines grew from %d to %d", goroutines, now)
-	}
+	eventually(t, func() error { // those of who was just sent away still have to end
+		if now := runtime.NumGoroutine(); now > goroutines+strangers.Total+neighbours.Total+100 {
+			return fmt.Errorf("goroutines grew from %d to %d", goroutines, now)
+		}
+		return nil
+	})
 	if now := doortest.Heap(); now > heap+64<<20 {
 		t.Errorf("memory grew from %d kB to %d kB", heap>>10, now>>10)
 	}
