@@ -10,7 +10,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -210,7 +209,7 @@ func await[R interface {
 	comparable
 }](t *testing.T, st state.State, probe R, ok func(R) bool) R {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	res, err := safe.StateWatchFor[R](ctx, st, probe.Metadata(), state.WithCondition(func(r resource.Resource) (bool, error) {
 		typed, is := r.(R)
@@ -256,13 +255,10 @@ func startEtcd(t *testing.T) func(context.Context) (*clientv3.Client, error) {
 		}
 		t.Skip("needs etcd built: make components")
 	}
-	port := func() string {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		must(t, err)
-		defer l.Close()
-		return "http://127.0.0.1:" + strconv.Itoa(l.Addr().(*net.TCPAddr).Port)
-	}
-	clients, peers := port(), port()
+	// An address that no other test process uses at the same time.
+	pid := os.Getpid()
+	addr := netip.AddrFrom4([4]byte{127, byte(64 + pid%128), byte(pid / 128), 1}).String()
+	clients, peers := "http://"+addr+":2379", "http://"+addr+":2380"
 	cmd := exec.Command(found[len(found)-1], "--name=one", "--data-dir="+t.TempDir(), "--listen-client-urls="+clients, "--advertise-client-urls="+clients,
 		"--listen-peer-urls="+peers, "--initial-advertise-peer-urls="+peers, "--initial-cluster=one="+peers, "--log-level=error", "--unsafe-no-fsync")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
@@ -274,10 +270,15 @@ func startEtcd(t *testing.T) func(context.Context) (*clientv3.Client, error) {
 	client, err := clientv3.New(clientv3.Config{Endpoints: []string{clients}, DialTimeout: 10 * time.Second, Logger: zap.NewNop()})
 	must(t, err)
 	t.Cleanup(func() { client.Close() })
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-	defer cancel()
-	_, err = client.Get(ctx, "up")
-	must(t, err)
+	// A client that nobody answers gives up after some seconds.
+	for end := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
+		if _, err = client.Get(t.Context(), "up"); err == nil {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatal(err)
+		}
+	}
 	return func(context.Context) (*clientv3.Client, error) { return client, nil }
 }
 

@@ -105,7 +105,7 @@ func (w *world) awaitSerial(address, other string) string {
 		if err == nil && serial != other {
 			return serial
 		}
-		if time.Since(began) > 30*time.Second {
+		if time.Since(began) > time.Minute {
 			w.t.Fatalf("%s shows %s, %v", address, serial, err)
 		}
 	}
@@ -339,7 +339,7 @@ func TestThief(t *testing.T) {
 	}
 	// He is one who asks too often; in the midst of it he becomes a member.
 	client := security.NewSecurityServiceClient(th.dialFrom(th.from))
-	for range 120 {
+	for n := 0; n < 120 || n < 1000 && status.Code(err) != codes.ResourceExhausted; n++ { // now and then one is let through
 		_, err = client.Certificate(metadata.AppendToOutgoingContext(t.Context(), "token", "guess"), &security.CertificateRequest{})
 	}
 	if status.Code(err) != codes.ResourceExhausted {
@@ -359,7 +359,7 @@ func TestUnannounced(t *testing.T) {
 	th := &thief{world: w, Identity: mustIdentity(t), t: t, from: "10.5.3.1"}
 	squat := call{names: []string{"cp-2"}, addresses: []string{"10.5.3.1"}}
 	crt, err := th.try(squat)
-	for end := time.Now().Add(10 * time.Second); status.Code(err) == codes.Unavailable && time.Now().Before(end); crt, err = th.try(squat) {
+	for end := time.Now().Add(time.Minute); status.Code(err) == codes.Unavailable && time.Now().Before(end); crt, err = th.try(squat) {
 		time.Sleep(10 * time.Millisecond) // who issues certificates starts just now
 	}
 	must(t, err)
