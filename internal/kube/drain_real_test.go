@@ -50,7 +50,7 @@ func (w *world) drain(t *testing.T) {
 	if !w.cordoned(t) {
 		t.Error("the node is not cordoned")
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
 	defer cancel()
 	err := node.Drain(ctx, say)
 	if err == nil || !strings.Contains(err.Error(), "1 pods to end: default/held (The disruption budget held needs 1 healthy pods") {
@@ -63,7 +63,7 @@ func (w *world) drain(t *testing.T) {
 	if err := admin.Resource(gvr("policy", "v1", "poddisruptionbudgets")).Namespace("default").Delete(t.Context(), "held", metav1.DeleteOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel = context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel = context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	if err := node.Drain(ctx, say); err != nil {
 		t.Error(err)
@@ -81,7 +81,7 @@ func (w *world) strangers(t *testing.T, own *api.Client) {
 	if err := other.Cordon(t.Context()); !apierrors.IsForbidden(err) {
 		t.Errorf("cordon another node = %v, want it forbidden", err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	if err := other.Drain(ctx, func(string) {}); err == nil || !strings.Contains(err.Error(), "forbidden") {
 		t.Errorf("drain another node = %v, want it forbidden", err)

@@ -100,7 +100,7 @@ func inNetns(t *testing.T) {
 		}
 		t.Skip("needs root, and the components built")
 	}
-	self := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v", "-test.timeout=5m")
+	self := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v", "-test.timeout=15m")
 	self.Env = append(os.Environ(), inside+"=1")
 	self.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
 	out, err := self.CombinedOutput()
@@ -223,7 +223,7 @@ func (w *world) configure(t *testing.T) {
 
 func await[R resource.Resource](t *testing.T, st state.State, probe R, ok func(R) bool) R {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	r, err := safe.StateWatchFor[R](ctx, st, probe.Metadata(), state.WithCondition(func(r resource.Resource) (bool, error) {
 		got, is := r.(R)
@@ -238,7 +238,7 @@ func await[R resource.Resource](t *testing.T, st state.State, probe R, ok func(R
 func eventually(t *testing.T, what string, ok func() error) {
 	t.Helper()
 	var err error
-	for end := time.Now().Add(60 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+	for end := time.Now().Add(2 * time.Minute); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
 		if err = ok(); err == nil {
 			return
 		}
@@ -395,7 +395,7 @@ func (w *world) earlyRequest(t *testing.T) <-chan error {
 		defer tr.CloseIdleConnections()
 		client := &http.Client{Transport: tr, Timeout: 30 * time.Second}
 		resp, err := client.Get("https://127.0.0.1:7446/readyz")
-		for again := 0; err != nil && again < 5; again++ {
+		for again := 0; err != nil && again < 12; again++ {
 			resp, err = client.Get("https://127.0.0.1:7446/readyz")
 		}
 		if err == nil {

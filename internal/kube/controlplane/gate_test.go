@@ -61,7 +61,7 @@ func TestGate(t *testing.T) {
 	}
 	await := func(what, id string, want bool) {
 		t.Helper()
-		for end := time.Now().Add(10 * time.Second); there(id) != want; time.Sleep(5 * time.Millisecond) {
+		for end := time.Now().Add(time.Minute); there(id) != want; time.Sleep(5 * time.Millisecond) {
 			if time.Now().After(end) {
 				t.Fatalf("%s: %s is there = %t, want %t", what, id, !want, want)
 			}
