@@ -71,6 +71,7 @@ const (
 // may be.
 func takeAway(ctx context.Context, mounts []*mountinfo.Info, container bool) error {
 	for end := time.Now().Add(busyTime); ; {
+		last := time.Now().After(end) // whoever lets go until then is seen to have
 		var busy []*mountinfo.Info
 		var errs []error
 		for _, m := range mounts {
@@ -83,7 +84,7 @@ func takeAway(ctx context.Context, mounts []*mountinfo.Info, container bool) err
 				errs = append(errs, &fs.PathError{Op: "unmount", Path: m.Mountpoint, Err: err})
 			}
 		}
-		if len(busy) == 0 || len(errs) > 0 || ctx.Err() != nil || time.Now().After(end) {
+		if len(busy) == 0 || len(errs) > 0 || ctx.Err() != nil || last {
 			return errors.Join(append(errs, settle(busy, container)...)...)
 		}
 		mounts = busy
