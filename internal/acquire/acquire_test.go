@@ -350,13 +350,13 @@ func newMachine(t *testing.T, url string) *machine {
 
 func (m *machine) eventually(t *testing.T, what string, ok func(v1alpha1.AcquireConfigStatusSpec) bool) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
 		s, err := safe.StateGetByID[*v1alpha1.AcquireConfigStatus](t.Context(), m.state, v1alpha1.AcquireConfigStatusID)
 		if err == nil && ok(*s.TypedSpec()) {
 			return
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("%s: not within 10s: %v", what, s)
+			t.Fatalf("%s: not within a minute: %v", what, s)
 		}
 	}
 }

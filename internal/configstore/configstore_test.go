@@ -435,7 +435,7 @@ func TestPlan(t *testing.T) {
 		if !is {
 			t.Error("Unconfigured while a plan is made = false")
 		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(30 * time.Second):
 		t.Error("Unconfigured waits for the plan")
 	}
 	// A second document waits, and is not read for a caller who has gone.
@@ -451,6 +451,7 @@ func TestPlan(t *testing.T) {
 		t.Errorf("a second document was read beside the first: %v", err)
 	case <-time.After(100 * time.Millisecond):
 	}
+	<-brief.Done()
 	close(answer)
 	if err := <-done; err != nil {
 		t.Error(err)

@@ -109,7 +109,7 @@ func TestPodLogsFollow(t *testing.T) {
 	root := t.TempDir()
 	dir := filepath.Join(root, "ns_p_u", "c")
 	podLogFile(t, dir, "0.log", "2026-01-01T00:00:00Z stdout F one\n")
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	r, err := podLogs(ctx, root, ctr, true, -1)
 	if err != nil {

@@ -303,7 +303,7 @@ func (n *realNode) wants(names ...string) {
 
 func (n *realNode) put(key, value string) {
 	n.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	client, err := n.m.Client(ctx)
 	if err == nil {
@@ -316,7 +316,7 @@ func (n *realNode) put(key, value string) {
 
 func (n *realNode) has(key, value string) {
 	n.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	client, err := n.m.Client(ctx)
 	if err != nil {

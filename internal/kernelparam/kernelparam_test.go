@@ -206,7 +206,7 @@ func TestControllers(t *testing.T) {
 
 func eventually(t *testing.T, what string, have func() string, want string) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); have() != want; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); have() != want; time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("%s: %q, want %q", what, have(), want)
 		}

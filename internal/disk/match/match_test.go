@@ -110,7 +110,7 @@ func TestWhatAnExpressionMayCost(t *testing.T) {
 		if ok, err := e.Matches(Facts{"symlinks": links}, false); ok || err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s = %v, %v, want %s", tt.expression, ok, err, tt.want)
 		}
-		if took := time.Since(begun); took > 5*time.Second {
+		if took := time.Since(begun); took > 20*time.Second {
 			t.Errorf("%s took %v", tt.expression, took)
 		}
 	}
@@ -153,7 +153,7 @@ func FuzzCompile(f *testing.F) {
 				_, _ = e.Matches(d, true)
 			}
 		}
-		if took := time.Since(begun); took > 5*time.Second {
+		if took := time.Since(begun); took > 20*time.Second {
 			t.Errorf("%q took %v", s, took)
 		}
 	})
