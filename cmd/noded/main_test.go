@@ -60,6 +60,9 @@ func TestProcesses(t *testing.T) {
 		outside(t)
 		return
 	}
+	// A daemon is killed with the thread that started it, so that must not be one
+	// that dialAs ends.
+	runtime.LockOSThread()
 	n := newNode(t)
 	for _, d := range []struct {
 		name string
