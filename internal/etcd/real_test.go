@@ -294,9 +294,16 @@ func (n *realNode) members() []string {
 	return names
 }
 
+// wants holds who the members are. One that is slow to answer counts as down: who
+// is up shows a moment later.
 func (n *realNode) wants(names ...string) {
 	n.Helper()
-	if got := n.members(); !slices.Equal(got, names) {
+	who := func(names []string) string { return strings.ReplaceAll(strings.Join(names, " "), "!", "") }
+	got := n.members()
+	for end := time.Now().Add(30 * time.Second); !slices.Equal(got, names) && who(got) == who(names) && time.Now().Before(end); got = n.members() {
+		time.Sleep(100 * time.Millisecond)
+	}
+	if !slices.Equal(got, names) {
 		n.Errorf("%s sees the members %v, want %v", n.name, got, names)
 	}
 }
