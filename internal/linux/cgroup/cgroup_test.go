@@ -112,8 +112,12 @@ func TestKernelVersion2(t *testing.T) {
 			base = dir
 		}
 	}
-	root := filepath.Join(base, "talos-test")
-	if base == "" || os.Mkdir(root, 0o755) != nil {
+	var root string
+	var err error
+	if base != "" {
+		root, err = os.MkdirTemp(base, "talos-test-") // not what an earlier run, cut short, may have left
+	}
+	if base == "" || err != nil {
 		if os.Getenv("REQUIRE_PRIV") == "1" {
 			t.Fatal("needs root and a version 2 hierarchy")
 		}
@@ -121,7 +125,7 @@ func TestKernelVersion2(t *testing.T) {
 	}
 	t.Cleanup(func() {
 		for _, dir := range []string{"init", "system/x", "system", ""} {
-			for range 50 { // the kernel lets go of killed processes a moment later
+			for range 1500 { // the kernel lets go of killed processes a moment later
 				if err := os.Remove(filepath.Join(root, dir)); err == nil || os.IsNotExist(err) {
 					break
 				}
