@@ -134,7 +134,7 @@ func TestFollow(t *testing.T) {
 	m := New(t.TempDir())
 	w := m.Writer("a")
 	write(t, w, "0\n")
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	r, err := m.Reader(ctx, "a", true, -1)
 	if err != nil {

@@ -81,7 +81,7 @@ func TestFromMemory(t *testing.T) {
 		t.Fatal("set up before there is a configuration")
 	}
 	cfg := configure(t, s, nil)
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	if err := s.Wait(ctx); err != nil {
 		t.Fatal(err)
@@ -95,7 +95,7 @@ func TestFromMemory(t *testing.T) {
 func TestNoSuchDisk(t *testing.T) {
 	s := machine(t)
 	cfg := configure(t, s, &config.Install{Disk: "/dev/sda"})
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	res, err := s.State.WatchFor(ctx, runtime.NewDiagnostic(diagnosticID).Metadata(), state.WithEventTypes(state.Created, state.Updated))
 	if err != nil {

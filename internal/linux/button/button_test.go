@@ -74,7 +74,7 @@ func TestWait(t *testing.T) {
 		t.Fatalf("wait = %v, want it to go on: the button was not pressed", err)
 	}
 	press(keyPower, 1)
-	ctx, cancel = context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel = context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	if err := wait(ctx, sys, dev); err != nil {
 		t.Errorf("wait = %v, want nil: the button was pressed", err)

@@ -88,7 +88,7 @@ func TestStatus(t *testing.T) {
 func TestOrphan(t *testing.T) {
 	r := newReaper(t)
 	<-start(t, r, "orphan").Done()
-	for deadline := time.Now().Add(10 * time.Second); r.Orphans() == 0; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(30 * time.Second); r.Orphans() == 0; time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("the orphan was not collected")
 		}

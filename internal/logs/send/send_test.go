@@ -42,7 +42,7 @@ func TestServe(t *testing.T) {
 	lines := bufio.NewScanner(conn)
 	next := func() map[string]string {
 		t.Helper()
-		if err := conn.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		if err := conn.SetReadDeadline(time.Now().Add(30 * time.Second)); err != nil {
 			t.Fatal(err)
 		}
 		if !lines.Scan() {
