@@ -28,15 +28,18 @@ func etcd(t *testing.T) func(context.Context) (*clientv3.Client, error) {
 	t.Helper()
 	binary := component(t)
 	dir := t.TempDir()
-	port := func() string {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+	// Loopback addresses of this process alone: on 127.0.0.1 others take ports all
+	// the time.
+	port := func(last byte) string {
+		own := netip.AddrFrom4([4]byte{127, 128 | byte(os.Getpid()>>8), byte(os.Getpid()), last})
+		l, err := net.Listen("tcp", netip.AddrPortFrom(own, 0).String())
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer l.Close()
-		return "http://127.0.0.1:" + strconv.Itoa(l.Addr().(*net.TCPAddr).Port)
+		return "http://" + l.Addr().String()
 	}
-	clients, peers := port(), port()
+	clients, peers := port(1), port(2)
 	cmd := exec.Command(binary, "--name=cp-9", "--data-dir="+dir, "--listen-client-urls="+clients, "--advertise-client-urls="+clients,
 		"--listen-peer-urls="+peers, "--initial-advertise-peer-urls="+peers, "--initial-cluster=cp-9="+peers, "--log-level=error", "--unsafe-no-fsync")
 	cmd.Env = append(os.Environ(), "PATH=/usr/bin")
@@ -53,7 +56,7 @@ func etcd(t *testing.T) func(context.Context) (*clientv3.Client, error) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { client.Close() })
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	if _, err := client.Get(ctx, "up"); err != nil {
 		t.Fatalf("etcd does not come up: %v", err)
