@@ -180,29 +180,38 @@ func loop(t *testing.T, name string, part gpt.Partition) string {
 		t.Fatal(err)
 	}
 	defer control.Close()
-	n, err := unix.IoctlRetInt(int(control.Fd()), unix.LOOP_CTL_GET_FREE)
-	if err != nil {
-		t.Fatal(err)
-	}
-	path := fmt.Sprintf("/dev/loop%d", n)
-	device, err := os.OpenFile(path, os.O_RDWR, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
 	file, err := os.OpenFile(name, os.O_RDWR, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer file.Close()
 	config := unix.LoopConfig{Fd: uint32(file.Fd()), Info: unix.LoopInfo64{Offset: uint64(part.Offset), Sizelimit: uint64(part.Size)}}
-	if err := unix.IoctlLoopConfigure(int(device.Fd()), &config); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if _, err := unix.IoctlRetInt(int(device.Fd()), unix.LOOP_CLR_FD); err != nil {
-			t.Errorf("free %s: %v", path, err)
+	for range 20 { // others may take the one that is free
+		n, err := unix.IoctlRetInt(int(control.Fd()), unix.LOOP_CTL_GET_FREE)
+		if err != nil {
+			t.Fatal(err)
 		}
-		device.Close()
-	})
-	return path
+		path := fmt.Sprintf("/dev/loop%d", n)
+		device, err := os.OpenFile(path, os.O_RDWR, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = unix.IoctlLoopConfigure(int(device.Fd()), &config)
+		if errors.Is(err, unix.EBUSY) {
+			device.Close()
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			if _, err := unix.IoctlRetInt(int(device.Fd()), unix.LOOP_CLR_FD); err != nil {
+				t.Errorf("free %s: %v", path, err)
+			}
+			device.Close()
+		})
+		return path
+	}
+	t.Fatal("no loop device is free")
+	return ""
 }

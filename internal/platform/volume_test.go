@@ -26,30 +26,39 @@ func loop(t *testing.T, path string) string {
 		t.Fatal(err)
 	}
 	defer control.Close()
-	n, err := unix.IoctlRetInt(int(control.Fd()), unix.LOOP_CTL_GET_FREE)
-	if err != nil {
-		t.Fatal(err)
-	}
-	name := fmt.Sprintf("/dev/loop%d", n)
-	device, err := os.OpenFile(name, os.O_RDONLY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
 	file, err := os.Open(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer file.Close()
-	if err := unix.IoctlSetInt(int(device.Fd()), unix.LOOP_SET_FD, int(file.Fd())); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if _, err := unix.IoctlRetInt(int(device.Fd()), unix.LOOP_CLR_FD); err != nil {
-			t.Errorf("free %s: %v", name, err)
+	for range 20 { // others may take the one that is free
+		n, err := unix.IoctlRetInt(int(control.Fd()), unix.LOOP_CTL_GET_FREE)
+		if err != nil {
+			t.Fatal(err)
 		}
-		device.Close()
-	})
-	return name
+		name := fmt.Sprintf("/dev/loop%d", n)
+		device, err := os.OpenFile(name, os.O_RDONLY, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = unix.IoctlSetInt(int(device.Fd()), unix.LOOP_SET_FD, int(file.Fd()))
+		if errors.Is(err, unix.EBUSY) {
+			device.Close()
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			if _, err := unix.IoctlRetInt(int(device.Fd()), unix.LOOP_CLR_FD); err != nil {
+				t.Errorf("free %s: %v", name, err)
+			}
+			device.Close()
+		})
+		return name
+	}
+	t.Fatal("no loop device is free")
+	return ""
 }
 
 // TestMount reads a cidata volume of either kind off a device, as a machine
@@ -117,7 +126,7 @@ func TestNoMedium(t *testing.T) {
 		if err != nil {
 			t.Error(err)
 		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		t.Error("the volume is not read")
 	}
 }
