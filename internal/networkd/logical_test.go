@@ -246,7 +246,7 @@ func arrives(t *testing.T, seen <-chan string, want string) bool {
 	for len(seen) > 0 {
 		<-seen
 	}
-	for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline); {
+	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); {
 		_, _ = conn.Write([]byte("x")) // that nobody answers is no matter
 		select {
 		case peer := <-seen:

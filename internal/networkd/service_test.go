@@ -4,7 +4,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -38,7 +37,7 @@ func TestService(t *testing.T) {
 	ctx := metadata.AppendToOutgoingContext(t.Context(), "talos-role", "os:reader")
 
 	var routes *api.RoutesResponse
-	n.eventually("service answers", 5*time.Second, func() bool {
+	n.eventually("service answers", func() bool {
 		routes, err = client.Routes(ctx, &emptypb.Empty{})
 		return err == nil
 	})
