@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"os"
 	"os/exec"
 	"slices"
 	"strings"
@@ -32,9 +33,14 @@ func question(name string, kind uint16, size int) []byte {
 	return b
 }
 
+var taken atomic.Int32 // by free
+
+// free is an address that nobody has, on a loopback address of this process
+// alone: on 127.0.0.1 others take ports all the time.
 func free(t *testing.T) netip.AddrPort {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	own := netip.AddrFrom4([4]byte{127, 128 | byte(os.Getpid()>>8), byte(os.Getpid()), byte(taken.Add(1))})
+	l, err := net.Listen("tcp", netip.AddrPortFrom(own, 0).String())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,7 +78,8 @@ func serve(t *testing.T, upstreams ...netip.AddrPort) (*Server, *net.Resolver, n
 	}}, addr
 }
 
-// upstream answers every question by fn, and counts them.
+// upstream answers every question by fn, and counts them but for those by which
+// we find out whether it answers again.
 func upstream(t *testing.T, fn func(query) []byte) (netip.AddrPort, *atomic.Int32) {
 	t.Helper()
 	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
@@ -88,8 +95,11 @@ func upstream(t *testing.T, fn func(query) []byte) (netip.AddrPort, *atomic.Int3
 			if err != nil {
 				return
 			}
-			asked.Add(1)
-			if q, err := parseQuery(slices.Clone(buf[:n])); err == nil {
+			q, err := parseQuery(slices.Clone(buf[:n]))
+			if err != nil || q.name != "" {
+				asked.Add(1)
+			}
+			if err == nil {
 				if answer := fn(q); answer != nil {
 					conn.WriteTo(answer, from)
 				}
@@ -112,12 +122,12 @@ func dnsmasq(t *testing.T, args ...string) netip.AddrPort {
 	}
 	addr := free(t)
 	cmd := exec.Command(path, append([]string{"--keep-in-foreground", "--conf-file=/dev/null", "--no-hosts", "--no-resolv", "--bind-interfaces",
-		"--user=", "--pid-file=", "--listen-address=127.0.0.1", fmt.Sprintf("--port=%d", addr.Port())}, args...)...)
+		"--user=", "--pid-file=", "--listen-address=" + addr.Addr().String(), fmt.Sprintf("--port=%d", addr.Port())}, args...)...)
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() }) // killed is how it ends
-	for deadline := time.Now().Add(10 * time.Second); ; {
+	for deadline := time.Now().Add(30 * time.Second); ; {
 		conn, err := net.Dial("tcp", addr.String())
 		if err == nil {
 			conn.Close()
@@ -162,14 +172,14 @@ func TestFailover(t *testing.T) {
 	silent, asked := upstream(t, func(query) []byte { return nil })
 	good, _ := upstream(t, known)
 	s, r, _ := serve(t, silent, good)
-	for i, limit := range []time.Duration{3 * time.Second, time.Second} { // once bitten
-		began := time.Now()
+	for i := range 2 {
+		before := asked.Load()
 		got, err := r.LookupHost(t.Context(), fmt.Sprintf("a%d.example", i))
 		if err != nil || !slices.Equal(got, []string{"192.0.2.1"}) {
 			t.Errorf("lookup %d = %v, %v", i, got, err)
 		}
-		if took := time.Since(began); took > limit {
-			t.Errorf("lookup %d took %v, want at most %v", i, took, limit)
+		if n := asked.Load() - before; i > 0 && n > 0 { // once bitten
+			t.Errorf("lookup %d waited for the silent server %d times", i, n)
 		}
 	}
 	if n := asked.Load(); n == 0 || n > 2 {
