@@ -104,19 +104,19 @@ func TestServe(t *testing.T) {
 	}
 	defer cli.Close()
 
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	type result struct {
 		lease *nclient4.Lease
 		err   error
 	}
 	asked := make(chan result, 1)
-	go func() {
+	ask := func() {
 		lease, err := cli.Request(ctx)
 		asked <- result{lease, err}
 		cancel()
-	}()
-	if err := Serve(ctx, slog.New(slog.DiscardHandler), "srv", config, func() {}); err != nil {
+	}
+	if err := Serve(ctx, slog.New(slog.DiscardHandler), "srv", config, func() { go ask() }); err != nil {
 		t.Fatalf("Serve = %v, want nil", err)
 	}
 	r := <-asked

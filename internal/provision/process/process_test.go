@@ -68,7 +68,7 @@ func TestLeaderless(t *testing.T) {
 	if err := h.Signal(unix.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	if err := h.Wait(ctx); err != nil {
 		t.Fatal(err)

@@ -92,7 +92,7 @@ func TestGuest(t *testing.T) {
 		t.Fatal(err)
 	}
 	says(t, v, "guest: button: <nil>", 1)
-	eventually(t, 10*time.Second, "end of the process", func() bool { return !p.Alive() })
+	eventually(t, 5*time.Minute, "end of the process", func() bool { return !p.Alive() })
 	if err := v.Wait(t.Context()); err != nil {
 		t.Error(err)
 	}

@@ -37,7 +37,7 @@ func machine(t *testing.T) VM {
 		if console, err := os.ReadFile(v.Log); err == nil && t.Failed() {
 			t.Logf("console:\n%q", console)
 		}
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		if err := v.Kill(ctx); err != nil {
 			t.Error(err)
@@ -56,7 +56,7 @@ func start(t *testing.T, v VM) {
 // says waits until the console holds a text n times.
 func says(t *testing.T, v VM, text string, n int) {
 	t.Helper()
-	eventually(t, 2*time.Minute, fmt.Sprintf("console with %d times %q", n, text), func() bool {
+	eventually(t, 5*time.Minute, fmt.Sprintf("console with %d times %q", n, text), func() bool {
 		data, _ := os.ReadFile(v.Log)
 		return bytes.Count(data, []byte(text)) >= n
 	})
@@ -122,7 +122,7 @@ func TestLife(t *testing.T) {
 	if err := v.PressReset(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, time.Minute, "reset", func() bool { return len(happened(t, v, "RESET")) == 1 })
+	eventually(t, 5*time.Minute, "reset", func() bool { return len(happened(t, v, "RESET")) == 1 })
 	shot := filepath.Join(t.TempDir(), "screen")
 	if err := v.Screenshot(t.Context(), shot); err != nil {
 		t.Fatal(err)
