@@ -70,7 +70,7 @@ func TestFlood(t *testing.T) {
 	ask := func(from string) time.Duration {
 		conn := s.dial(t, from)
 		defer conn.Close()
-		ctx, cancel := context.WithTimeout(shown(t.Context()), 20*time.Second)
+		ctx, cancel := context.WithTimeout(shown(t.Context()), time.Minute)
 		defer cancel()
 		began := time.Now()
 		err := status.Error(codes.Unavailable, "")
@@ -84,9 +84,10 @@ func TestFlood(t *testing.T) {
 		}
 		return time.Since(began)
 	}
-	bound := time.Second
+	const quick = 5 * time.Second // a processor may be with others for seconds
+	bound := quick
 	for range 10 { // on a busy machine all takes longer
-		bound = max(bound, time.Second+3*ask(member))
+		bound = max(bound, quick+3*ask(member))
 	}
 	heap, goroutines := doortest.Heap(), runtime.NumGoroutine()
 	flood := doortest.Start(t, s.address)
@@ -99,7 +100,7 @@ func TestFlood(t *testing.T) {
 	for _, c := range []struct {
 		what string
 		from func(i int) string
-		late int // how many may take longer than a second
+		late int // how many may take longer
 	}{
 		{"a member", func(int) string { return member }, 2},
 		{"a newcomer", func(i int) string { return fmt.Sprintf("127.7.%d.1", i) }, times / 3},
