@@ -181,7 +181,7 @@ func command(t *testing.T, name string, args ...string) {
 // await waits until a link leads somewhere, or is gone.
 func (s *stage) await(t *testing.T, name, want string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	for s.leads(name) != want {
 		select {

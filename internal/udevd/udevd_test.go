@@ -107,7 +107,7 @@ func (s *stage) run(t *testing.T) {
 
 func (s *stage) settle(t *testing.T) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	if err := s.Settle(ctx); err != nil {
 		t.Fatal(err)
@@ -310,7 +310,7 @@ func TestStops(t *testing.T) {
 	if err := s.end(); err != nil {
 		t.Fatal(err)
 	}
-	for deadline := time.Now().Add(10 * time.Second); runtime.NumGoroutine() > before; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(30 * time.Second); runtime.NumGoroutine() > before; time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("%d goroutines, %d before", runtime.NumGoroutine(), before)
 		}
@@ -338,7 +338,7 @@ func TestSourceFails(t *testing.T) {
 		if !errors.Is(err, os.ErrClosed) {
 			t.Errorf("Run = %v, want os.ErrClosed", err)
 		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(30 * time.Second):
 		t.Fatal("Run goes on without a source")
 	}
 }

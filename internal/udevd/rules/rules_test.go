@@ -169,7 +169,7 @@ func TestGlob(t *testing.T) {
 	}
 	began := time.Now()
 	Match(strings.Repeat("*a", 1000)+"b", strings.Repeat("a", 2000))
-	if took := time.Since(began); took > 5*time.Second {
+	if took := time.Since(began); took > 30*time.Second {
 		t.Errorf("a pattern made to be slow took %v", took)
 	}
 }
