@@ -41,8 +41,10 @@ import (
 	"talos/internal/store"
 )
 
-// address is where the API of the machine listens.
-const address = "127.0.0.1:0"
+// own is a loopback address of this process alone. The machine is turned off and
+// on at one port: on 127.0.0.1 somebody else could take it meanwhile, and who asks
+// for it would now and then reach himself.
+var own = netip.AddrFrom4([4]byte{127, 128 | byte(os.Getpid()>>8), byte(os.Getpid()), 1})
 
 // box is a machine: what is on its disk, and what runs while it is on.
 type box struct {
@@ -54,7 +56,7 @@ type box struct {
 
 func newBox(t *testing.T) *box {
 	t.Helper()
-	return &box{dir: t.TempDir(), address: address}
+	return &box{dir: t.TempDir(), address: netip.AddrPortFrom(own, 0).String()}
 }
 
 // on boots the machine, on a network that gives it an address and a name.
@@ -126,7 +128,7 @@ func (b *box) network(t *testing.T) {
 	hostname := network.NewHostnameStatus(network.HostnameID)
 	hostname.TypedSpec().Hostname = "box"
 	addresses := network.NewNodeAddress(network.NodeAddressRoutedID)
-	addresses.TypedSpec().Addresses = []netip.Prefix{netip.MustParsePrefix("127.0.0.1/8")}
+	addresses.TypedSpec().Addresses = []netip.Prefix{netip.PrefixFrom(own, 8)}
 	ready := network.NewNetworkStatus("status")
 	ready.TypedSpec().AddressReady, ready.TypedSpec().HostnameReady = true, true
 	link := network.NewLinkStatus("eth0")
@@ -175,7 +177,7 @@ func (b *box) wipe(t *testing.T) {
 // stage waits for a stage of the machine.
 func (b *box) stage(t *testing.T, want runtimeres.MachineStage) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	if _, err := b.state.WatchFor(ctx, runtimeres.NewMachineStatus(status.MachineID).Metadata(), state.WithCondition(func(r resource.Resource) (bool, error) {
 		m, ok := r.(*runtimeres.MachineStatus)
@@ -188,7 +190,7 @@ func (b *box) stage(t *testing.T, want runtimeres.MachineStage) {
 // fingerprint waits for the one that the console shows.
 func (b *box) fingerprint(t *testing.T) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	res, err := safe.StateWatchFor[*runtimeres.CertificateStatus](ctx, b.state, runtimeres.NewCertificateStatus("apid-server").Metadata(),
 		state.WithEventTypes(state.Created, state.Updated))

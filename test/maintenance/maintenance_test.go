@@ -44,7 +44,7 @@ func (b *box) owner(t *testing.T, made *config.Bundle) *client.Client {
 }
 
 func version(ctx context.Context, c *client.Client) error {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	_, err := c.Machine.Version(ctx, &emptypb.Empty{})
 	return err
@@ -186,7 +186,7 @@ func applies(t *testing.T, c *client.Client, text []byte) {
 func configured(t *testing.T, b *box, made *config.Bundle, old *client.Client) {
 	t.Helper()
 	owner := b.owner(t, made)
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
 		err := version(t.Context(), owner)
 		if err == nil {
 			break
@@ -198,7 +198,7 @@ func configured(t *testing.T, b *box, made *config.Bundle, old *client.Client) {
 	for name, c := range map[string]*client.Client{"from before": old, "anew": b.insecurely(t)} {
 		err := version(t.Context(), c)
 		// One who asked between two certificates hears so until it connects again.
-		for deadline := time.Now().Add(30 * time.Second); errors.Is(err, client.Unreachable) && time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		for deadline := time.Now().Add(time.Minute); errors.Is(err, client.Unreachable) && time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 			err = version(t.Context(), c)
 		}
 		if !errors.Is(err, client.Configured) {
@@ -224,7 +224,7 @@ func strangersGetIn(ctx context.Context, address string, made *config.Bundle) er
 	owner := client.Options{Config: &talosconfig.Config{Context: "test", Contexts: map[string]*talosconfig.Context{"test": {
 		Endpoints: []string{address}, CA: talosconfig.Encode(made.Client.CA), Crt: talosconfig.Encode(made.Client.Crt), Key: talosconfig.Encode(made.Client.Key),
 	}}}}
-	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); {
 		if dial(client.Options{Insecure: true, Nodes: []string{address}}) == nil {
 			return errors.New("a stranger got in")
 		}
@@ -244,7 +244,7 @@ func TestWorker(t *testing.T) {
 	guest := b.insecurely(t, b.fingerprint(t))
 	applies(t, guest, document(t, made.Worker))
 	b.stage(t, runtimeres.StageBooting)
-	for deadline := time.Now().Add(30 * time.Second); version(t.Context(), b.insecurely(t)) == nil; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); version(t.Context(), b.insecurely(t)) == nil; time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("a stranger still gets in")
 		}
