@@ -95,7 +95,7 @@ func TestThousandNodes(t *testing.T) {
 
 	// After a change of certificates none of the old connections stays.
 	g.renew(t)
-	eventually(t, 10*time.Second, func() error {
+	eventually(t, time.Minute, func() error {
 		if n := g.files(t); n > 100 {
 			return fmt.Errorf("%d files are open after a change of certificates", n)
 		}

@@ -124,7 +124,7 @@ func startGateway(t testing.TB, ca *authority, addr netip.Addr, whole bool) *gat
 	}
 	g := &gateway{store: st, ca: ca, address: endpoint(addr)}
 	g.process = startProcess(t, "apid", dir, addrVariable+"="+g.address)
-	eventually(t, 10*time.Second, func() error {
+	eventually(t, time.Minute, func() error {
 		conn, err := net.Dial("tcp", g.address)
 		if err != nil {
 			return err

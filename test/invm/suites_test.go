@@ -63,7 +63,7 @@ func TestUnderOurKernel(t *testing.T) {
 		tree.Data("tests/list.json", string(data))
 	})
 	report := filepath.Join(dir, "report")
-	m := start(t, 5*time.Minute, disk, "tests",
+	m := start(t, 8*time.Minute, disk, "tests",
 		"-device", "virtio-serial-pci", "-chardev", "file,id=report,path="+report, "-device", "virtserialport,chardev=report",
 		// For udevd: a disk and a card behind some of the drivers.
 		"-device", "virtio-scsi-pci", "-drive", "if=none,id=scsi,format=raw,file="+empty(t), "-device", "scsi-hd,drive=scsi,serial=S1",
