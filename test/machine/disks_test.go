@@ -38,7 +38,11 @@ func TestDisks(t *testing.T) {
 	b.on()
 	first := b.fingerprint()
 	stranger, owner := b.stranger(first), l.cluster()
-	disks := stranger.sees([]string{"is-usb"}, "get", "disks")
+	var serials []string
+	for _, driver := range qemu.Drivers {
+		serials = append(serials, "is-"+driver)
+	}
+	disks := stranger.sees(serials, "get", "disks") // they come in any order
 	// What is behind the machine's SCSI disks is virtio.
 	for driver, transport := range map[string]string{"virtio": "virtio", "scsi": "virtio", "nvme": "nvme", "sata": "sata", "usb": "usb"} {
 		if line := row(disks, "is-"+driver); !slices.Contains(strings.Fields(line), transport) {
@@ -52,7 +56,7 @@ func TestDisks(t *testing.T) {
 			{Device: "/dev/disk/by-id/ata-QEMU_HARDDISK_is-sata", Partitions: []config.DiskPartition{{Mountpoint: "/var/mnt/c"}}},
 		}
 	}))
-	stranger.call("apply-config", "-f", configuration)
+	stranger.applies(configuration)
 	mounted := []string{"/dev/nvme0n1p1 /var/mnt/a xfs", "/dev/nvme0n1p2 /var/mnt/b xfs", " /var/mnt/c xfs"}
 	owner.sees(mounted, "read", "/proc/mounts")
 	if got := owner.call("read", "/sys/class/tpm/tpm0/tpm_version_major"); strings.TrimSpace(got) != "2" {
@@ -69,40 +73,30 @@ func TestDisks(t *testing.T) {
 		b.shows("Linux version")
 		b.forget()
 	}
-	boots := func() int {
-		t.Helper()
-		return strings.Count(owner.sees([]string{"BootRecord"}, "get", "boots"), "BootRecord")
-	}
 	reset("STATE")
 	b.shows("maintenance mode")
 	second := b.fingerprint()
 	if second == first {
 		t.Error("after STATE was wiped the machine has the key from before")
 	}
-	b.stranger(second).call("apply-config", "-f", configuration)
+	b.stranger(second).applies(configuration)
 	owner.sees(mounted, "read", "/proc/mounts")
-	if n := boots(); n != 2 {
-		t.Errorf("after STATE was wiped there are logs of %d boots, want 2: EPHEMERAL was to be kept", n)
-	}
+	owner.boots(2) // EPHEMERAL was to be kept
 	if testing.Short() {
 		return
 	}
 	reset("EPHEMERAL")
 	owner.sees(mounted, "read", "/proc/mounts")
-	if n := boots(); n != 1 {
-		t.Errorf("after EPHEMERAL was wiped there are logs of %d boots, want 1", n)
-	}
+	owner.boots(1) // what was in EPHEMERAL is gone
 	reset("STATE,EPHEMERAL,META")
 	b.shows("maintenance mode")
 	third := b.fingerprint()
 	if third == first || third == second {
 		t.Error("after all was wiped the machine has a key from before")
 	}
-	b.stranger(third).call("apply-config", "-f", configuration)
+	b.stranger(third).applies(configuration)
 	owner.sees(mounted, "read", "/proc/mounts")
-	if n := boots(); n != 1 {
-		t.Errorf("after all was wiped there are logs of %d boots, want 1", n)
-	}
+	owner.boots(1)
 }
 
 // TestUnreadableDisk: a machine that was started from elsewhere, and whose only
@@ -160,7 +154,7 @@ func TestSoakUserDisks(t *testing.T) {
 			c.Machine.Disks = append(c.Machine.Disks, config.ExtraDisk{Device: device, Partitions: []config.DiskPartition{{Mountpoint: "/var/mnt/" + filepath.Base(device)}}})
 		}
 	}))
-	b.stranger(b.fingerprint()).call("apply-config", "-f", configuration)
+	b.stranger(b.fingerprint()).applies(configuration)
 	mounted := []string{"/dev/nvme0n1p1 /var/mnt/nvme0n1 xfs", "/dev/sda1 /var/mnt/sda xfs"}
 	owner.sees(mounted, "read", "/proc/mounts")
 	nvme, sata := owner.id("nvme0n1p1"), owner.id("sda1")
@@ -190,15 +184,13 @@ func TestSoakUserDisks(t *testing.T) {
 	if now := owner.id("sda1"); now != sata {
 		t.Errorf("the file system by sata, whose disk was not to be wiped, is %s, was %s", now, sata)
 	}
-	if n := strings.Count(owner.sees([]string{"BootRecord"}, "get", "boots"), "BootRecord"); n != 2 {
-		t.Errorf("after a user's disk was wiped there are logs of %d boots, want 2: EPHEMERAL was to be kept", n)
-	}
+	owner.boots(2) // EPHEMERAL was to be kept
 
 	b.forget()
 	nvme = owner.id("nvme0n1p1")
 	owner.call(append(reset, "--user-disks-to-wipe", "/dev/sda")...)
 	b.shows("Linux version", "maintenance mode")
-	b.stranger(b.fingerprint()).call("apply-config", "-f", configuration)
+	b.stranger(b.fingerprint()).applies(configuration)
 	owner.sees(mounted, "read", "/proc/mounts")
 	if now := owner.id("sda1"); now == sata {
 		t.Errorf("after all and the disk by sata were wiped its file system is the one from before, %s", now)
@@ -206,6 +198,21 @@ func TestSoakUserDisks(t *testing.T) {
 	if now := owner.id("nvme0n1p1"); now != nvme {
 		t.Errorf("the file system by nvme, whose disk was not to be wiped, is %s, was %s", now, nvme)
 	}
+}
+
+// boots waits until there are logs of n boots.
+func (c caller) boots(n int) {
+	c.lab.Helper()
+	c.lab.eventually(soon, func() error {
+		text, err := c.try("get", "boots")
+		if err != nil {
+			return err
+		}
+		if got := strings.Count(text, "BootRecord"); got != n {
+			return fmt.Errorf("there are logs of %d boots, want %d:\n%s", got, n, text)
+		}
+		return nil
+	})
 }
 
 var fileSystemID = regexp.MustCompile(`\n  uuid: ([0-9a-f-]{36})\n`)

@@ -31,7 +31,7 @@ func TestSoakInstall(t *testing.T) {
 			v.Disks = []qemu.Disk{{Path: filepath.Join(l.dir, driver+".raw"), Size: disk, Driver: driver, Serial: "is-" + driver}}
 		})
 		b.on()
-		b.stranger(b.fingerprint()).call("apply-config", "-f", l.file(driver+".yaml", owner.configuration(func(c *config.Config) {
+		b.stranger(b.fingerprint()).applies(l.file(driver+".yaml", owner.configuration(func(c *config.Config) {
 			c.Machine.Install = &config.Install{Disk: device}
 		})))
 		b.shows("install on "+device, "serial is-"+driver, "Linux version")

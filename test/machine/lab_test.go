@@ -34,7 +34,7 @@ const out = "../../_out"
 
 // soon is how long a machine may take for anything but an installation. Without
 // hardware support every instruction is emulated.
-const soon = 5 * time.Minute
+const soon = 10 * time.Minute
 
 // The network of a test.
 var (
@@ -214,7 +214,7 @@ func (b *box) on() {
 // off cuts the power.
 func (b *box) off() {
 	b.lab.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	if err := b.Kill(ctx); err != nil {
 		b.lab.Error(err)
@@ -252,14 +252,18 @@ func (b *box) shows(texts ...string) {
 var fingerprint = regexp.MustCompile(`[A-Za-z0-9+/]{43}=`)
 
 // fingerprint waits until the console shows one, and returns the last.
-func (b *box) fingerprint() string {
+func (b *box) fingerprint() (last string) {
 	b.lab.Helper()
 	b.shows("--cert-fingerprint")
-	all := fingerprint.FindAllString(b.console(), -1)
-	if len(all) == 0 {
-		b.lab.Fatal("the console shows no fingerprint")
-	}
-	return all[len(all)-1]
+	b.lab.eventually(soon, func() error { // which may come a moment after these words
+		all := fingerprint.FindAllString(b.console(), -1)
+		if len(all) == 0 {
+			return errors.New("the console shows no fingerprint")
+		}
+		last = all[len(all)-1]
+		return nil
+	})
+	return last
 }
 
 // eventually asks until there is no error.
@@ -325,6 +329,14 @@ func (c caller) sees(texts []string, args ...string) string {
 	return text
 }
 
+// applies hands the machine its configuration. The console may ask for it before
+// the API answers.
+func (c caller) applies(file string) {
+	c.lab.Helper()
+	c.sees(nil, "version")
+	c.call("apply-config", "-f", file)
+}
+
 // bootEntry is what the firmware calls the first entry of its menu that one of
 // its variables names: BootOrder, or BootCurrent for the one that was started.
 func (c caller) bootEntry(variable string) string {
@@ -332,7 +344,7 @@ func (c caller) bootEntry(variable string) string {
 	read := func(name string, least int) []byte {
 		c.lab.Helper()
 		const attributes = 4 // bytes, before the value
-		value := c.call("read", "/sys/firmware/efi/efivars/"+name+"-8be4df61-93ca-11d2-aa0d-00e098032b8c")
+		value := c.sees(nil, "read", "/sys/firmware/efi/efivars/"+name+"-8be4df61-93ca-11d2-aa0d-00e098032b8c")
 		if len(value) < attributes+least {
 			c.lab.Fatalf("the firmware's variable %s has %d bytes", name, len(value))
 		}

@@ -121,7 +121,7 @@ func (o *owned) comes(documents ...[]byte) (configured bool) {
 		return false
 	}
 	o.owner.sees([]string{"vda"}, "get", "systemdisk")
-	if got := o.owner.call("read", layout.ConfigFile); !slices.ContainsFunc(documents, func(d []byte) bool { return string(d) == got }) {
+	if got := o.owner.sees(nil, "read", layout.ConfigFile); !slices.ContainsFunc(documents, func(d []byte) bool { return string(d) == got }) {
 		o.lab.Fatalf("the machine's configuration is none that it was given: %d bytes", len(got))
 	}
 	return true
@@ -130,7 +130,7 @@ func (o *owned) comes(documents ...[]byte) (configured bool) {
 // apply hands the machine its configuration.
 func (o *owned) apply() {
 	o.lab.Helper()
-	o.stranger(o.fingerprint()).call("apply-config", "-f", o.file)
+	o.stranger(o.fingerprint()).applies(o.file)
 	o.forget()
 }
 

@@ -109,7 +109,7 @@ func TestSecureBoot(t *testing.T) {
 	b.on()
 	b.shows("Secure boot enabled", "maintenance mode")
 	print := b.fingerprint()
-	b.stranger(print).call("version")
+	b.stranger(print).sees(nil, "version")
 	b.off()
 
 	// The same system by another key: the loader is ours still.
@@ -148,7 +148,7 @@ func (b *box) installsSigned() {
 	l.tellTime()
 	b.on()
 	b.shows("Secure boot enabled", "maintenance mode")
-	b.stranger(b.fingerprint()).call("apply-config", "-f", l.file("machine.yaml", owner.configuration(func(c *config.Config) {
+	b.stranger(b.fingerprint()).applies(l.file("machine.yaml", owner.configuration(func(c *config.Config) {
 		c.Machine.Install = &config.Install{Disk: "/dev/vda"}
 	})))
 	b.shows("install on /dev/vda", "Secure boot enabled")

@@ -45,7 +45,7 @@ func TestScreen(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	b.stranger(print).call("version")
+	b.stranger(print).sees(nil, "version")
 	shown := b.displays(letters, "MAINTENANCE", waiting...)
 	for _, text := range []string{typed, "login:"} {
 		if err := contains(shown, text); err == nil {
@@ -58,7 +58,7 @@ func TestScreen(t *testing.T) {
 	if testing.Short() {
 		return
 	}
-	b.stranger(print).call("apply-config", "-f", l.file("machine.yaml", l.cluster().configuration()))
+	b.stranger(print).applies(l.file("machine.yaml", l.cluster().configuration()))
 	b.displays(letters, "BOOTING",
 		"Host        box",
 		"Address     "+address.String(),
