@@ -41,15 +41,15 @@ func TestHandshakeRefused(t *testing.T) {
 			conn, err := tls.Dial("tcp", node+":50000", &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS13, Certificates: c.certificates})
 			if err == nil {
 				// With TLS 1.3 the server's refusal comes after our half of the handshake.
-				conn.SetDeadline(time.Now().Add(5 * time.Second))
+				conn.SetDeadline(time.Now().Add(30 * time.Second))
 				_, err = conn.Read(make([]byte, 1))
 				conn.Close()
 			}
 			if err == nil || strings.Contains(err.Error(), "i/o timeout") {
 				t.Fatalf("handshake = %v, want a refusal", err)
 			}
-			eventually(t, 10*time.Second, "apid's log names the peer and the reason", func() error {
-				log := talosctl(t, "logs", "apid", "--tail", "20")
+			eventually(t, minute, "apid's log names the peer and the reason", func() error {
+				log := talosctl(t, "logs", "apid", "--tail", "200")
 				for line := range strings.Lines(log) {
 					if strings.Contains(line, "handshake") && strings.Contains(line, c.logged) && strings.Contains(line, "peer") {
 						return nil
@@ -89,7 +89,7 @@ func TestSeparatePKIs(t *testing.T) {
 			}
 			conn, err := tls.Dial("tcp", node+":"+port, &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{pair}})
 			if err == nil {
-				conn.SetDeadline(time.Now().Add(5 * time.Second))
+				conn.SetDeadline(time.Now().Add(30 * time.Second))
 				_, err = conn.Read(make([]byte, 1))
 				conn.Close()
 			}

@@ -73,7 +73,7 @@ func TestConfigurationGoesBack(t *testing.T) {
 func TestConfigurationGoesBackWithReboot(t *testing.T) {
 	healthy(t)
 	before, initBefore := talosctl(t, "read", "/system/state/config.yaml"), nodeInit(t)
-	patched(t, `{"machine": {"files": [{"path": "/var/lib/e2e-file", "content": "x", "op": "create"}]}}`, "--confirm-timeout", "10s", "--no-confirm")
+	patched(t, `{"machine": {"files": [{"path": "/var/lib/e2e-file", "content": "x", "op": "create"}]}}`, "--confirm-timeout", "45s", "--no-confirm") // long enough to be seen after the reboot
 	becomes(t, 2*minute, "trying")
 	first := nodeInit(t)
 	if first == initBefore {
@@ -81,8 +81,8 @@ func TestConfigurationGoesBackWithReboot(t *testing.T) {
 	}
 	becomes(t, 2*minute, "reverted")
 	eventually(t, 2*minute, "the node has rebooted into the old configuration", func() error {
-		if nodeInit(t) == first {
-			return fmt.Errorf("it is still the same boot")
+		if now := runningInit(); now == 0 || now == first {
+			return fmt.Errorf("machined is process %d, was %d", now, first)
 		}
 		return nil
 	})
@@ -111,18 +111,22 @@ func TestConfigurationModes(t *testing.T) {
 	hosts := func(want string, there bool) {
 		t.Helper()
 		eventually(t, minute, fmt.Sprintf("%s in /etc/hosts: %v", want, there), func() error {
-			if text := talosctl(t, "read", "/etc/hosts"); strings.Contains(text, want) != there {
+			text, stderr, err := cluster.try("", "talosctl", "read", "/etc/hosts")
+			if err != nil {
+				return fmt.Errorf("%w: %s", err, lastLine(stderr))
+			}
+			if strings.Contains(text, want) != there {
 				return fmt.Errorf("hosts are %s", text)
 			}
 			return nil
 		})
 	}
-	patched(t, host("tried.example"), "--mode", "try", "--timeout", "5s")
+	patched(t, host("tried.example"), "--mode", "try", "--timeout", "30s") // long enough to be seen
 	hosts("tried.example", true)
 	hosts("tried.example", false)
 	becomes(t, minute, "reverted")
 
-	patched(t, host("kept.example"), "--confirm-timeout", "8s")
+	patched(t, host("kept.example"), "--confirm-timeout", "1m")
 	becomes(t, minute, "active")
 	hosts("kept.example", true)
 

@@ -177,7 +177,8 @@ func (e env) stream(limit time.Duration, name string, args ...string) error {
 
 // try runs a program and returns what it printed, apart.
 func (e env) try(stdin, name string, args ...string) (stdout, stderr string, err error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	// Longer than what any of them is told to wait for.
+	ctx, cancel := context.WithTimeout(context.Background(), 6*time.Minute)
 	defer cancel()
 	cmd := e.command(ctx, name, args...)
 	var out, errs bytes.Buffer
@@ -227,7 +228,7 @@ func healthy(t *testing.T) { t.Helper(); cluster.healthy(t) }
 
 func (e env) healthy(t *testing.T) {
 	t.Helper()
-	eventually(t, 3*time.Minute, "cluster healthy", func() error {
+	eventually(t, 6*time.Minute, "cluster healthy", func() error {
 		_, stderr, err := e.try("", "talosctl", "health", "--wait-timeout", "60s")
 		if err != nil {
 			return fmt.Errorf("%w: %s", err, lastLine(stderr))
@@ -253,7 +254,7 @@ func contains(text, want string) error {
 // leftBehind is what is not as before. The kernel takes a moment to end
 // processes and namespaces: what is on its way out is not left behind.
 func leftBehind(before host) (left []string) {
-	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(500 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(500 * time.Millisecond) {
 		after := snapshotHost()
 		if left = ownOnly(before.compare(after), before, after); len(left) == 0 {
 			break

@@ -49,7 +49,7 @@ func dialInNode(t *testing.T, network, address string) (net.Conn, error) {
 			return
 		}
 		// A literal address: the dialer stays on this thread.
-		conn, err := net.DialTimeout(network, address, 2*time.Second)
+		conn, err := net.DialTimeout(network, address, 10*time.Second)
 		done <- result{conn, err}
 	}()
 	r := <-done
@@ -167,7 +167,7 @@ func tool(t *testing.T, name, program, spec string) {
 		os.Remove(filepath.Join(dir, name)) // the node goes anyhow
 	})
 	must(t, fmt.Sprintf(spec, name, agnhost), "kubectl", "apply", "-f", "-")
-	kubectl(t, "wait", "--for=condition=Ready", "pod/"+name, "-n", "kube-system", "--timeout=120s")
+	kubectl(t, "wait", "--for=condition=Ready", "pod/"+name, "-n", "kube-system", "--timeout=300s")
 }
 
 const toolAccount = `
@@ -290,7 +290,7 @@ func TestAggregatedAPI(t *testing.T) {
 			t.Fatal(err)
 		}
 		client := tls.Client(conn, &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS13, Certificates: certificates})
-		client.SetDeadline(time.Now().Add(10 * time.Second))
+		client.SetDeadline(time.Now().Add(30 * time.Second))
 		if err = client.Handshake(); err == nil {
 			_, err = client.Read(make([]byte, 1))
 		}

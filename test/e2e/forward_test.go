@@ -49,7 +49,7 @@ func TestForwarding(t *testing.T) {
 	e.must(t, "", "talosctl", "-e", worker, "-n", worker, "memory")
 
 	// The worker writes down the person, and who spoke for him.
-	eventually(t, 10*time.Second, "the worker's audit line", func() error {
+	eventually(t, minute, "the worker's audit line", func() error {
 		log := e.must(t, "", "talosctl", "-e", worker, "-n", worker, "logs", "apid")
 		for line := range strings.Lines(log) {
 			if strings.Contains(line, "MachineService/Memory") && strings.Contains(line, `"via":"`) && strings.Contains(line, `"subject":"os:admin"`) {
@@ -64,7 +64,7 @@ func TestForwarding(t *testing.T) {
 // followBoth follows a log on two nodes and one that is dead: its error comes
 // at once, lines of the others go on.
 func (e env) followBoth(t *testing.T, control, worker, dead string) {
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	cmd := e.command(ctx, "talosctl", "-e", control, "-n", strings.Join([]string{control, worker, dead}, ","), "logs", "-f", "apid", "--tail", "0")
 	var out, errs lockedBuffer
@@ -74,7 +74,7 @@ func (e env) followBoth(t *testing.T, control, worker, dead string) {
 	}
 	defer cmd.Wait() // it was cancelled
 	defer cancel()
-	eventually(t, 15*time.Second, "the dead node's error, and lines of both others", func() error {
+	eventually(t, 90*time.Second, "the dead node's error, and lines of both others", func() error {
 		e.try("", "talosctl", "-e", control, "-n", control+","+worker, "version") // makes audit lines
 		if !strings.Contains(errs.String(), "MachineService/Logs on "+dead) {
 			return fmt.Errorf("standard error: %s", errs.String())
@@ -91,7 +91,7 @@ func (e env) followBoth(t *testing.T, control, worker, dead string) {
 // twoNodes are the addresses of the control plane node and of the worker.
 func (e env) twoNodes(t *testing.T) (control, worker string) {
 	t.Helper()
-	eventually(t, 3*time.Minute, "the endpoint knows two members", func() error {
+	eventually(t, 5*time.Minute, "the endpoint knows two members", func() error {
 		out, stderr, err := e.try("", "talosctl", "get", "members", "-o", "json")
 		if err != nil {
 			return fmt.Errorf("%w: %s", err, stderr)

@@ -20,7 +20,7 @@ const spy = `{apiVersion: v1, kind: Pod, metadata: {name: spy, namespace: kube-s
 // the loss of containerd costs no pod, that of the namespaces no reboot.
 func isolation(t *testing.T, e env) {
 	e.must(t, fmt.Sprintf(spy, agnhost), "kubectl", "apply", "-f", "-")
-	e.must(t, "", "kubectl", "wait", "--for=condition=Ready", "pod/spy", "-n", "kube-system", "--timeout=100s")
+	e.must(t, "", "kubectl", "wait", "--for=condition=Ready", "pod/spy", "-n", "kube-system", "--timeout=300s")
 	for path, want := range map[string]string{
 		"/proc/1/comm": "sandboxd", "/host/proc/1/comm": "sandboxd", "/host/etc/os-release": "Talos",
 		"/host/system/state/config.yaml": "no such file", "/proc/1/root/system/state/config.yaml": "no such file",
@@ -41,7 +41,7 @@ func isolation(t *testing.T, e env) {
 		t.Errorf("pods were\n%s\nand without containerd are\n%s", before, after)
 	}
 	e.killed(t, "sandboxd", "")
-	eventually(t, 3*minute, "all pods run anew", func() error {
+	eventually(t, 6*minute, "all pods run anew", func() error {
 		now, stderr, err := e.try("", "kubectl", "get", "pods", "-n", "kube-system", "-o", podIDs)
 		if err != nil {
 			return fmt.Errorf("%w: %s", err, lastLine(stderr))

@@ -45,7 +45,7 @@ func TestSecondCluster(t *testing.T) {
 	node := nodeInit(t)
 	e := secondCluster(t, "second", "--cidr", secondNetwork+".0/24", "--wait=false", "--cpus", "1.5", "--memory", "3GiB", "--config-patch", second)
 	// Who does not wait for the cluster gets it all the same.
-	eventually(t, 2*minute, "Kubernetes answers and has the inline manifest", func() error { return e.works("kubectl", "get", "namespace", "early") })
+	eventually(t, 10*minute, "Kubernetes answers and has the inline manifest", func() error { return e.works("kubectl", "get", "namespace", "early") })
 	t.Run("without pod network", func(t *testing.T) { withoutNetwork(t, e) })
 	t.Run("files", func(t *testing.T) {
 		if got := e.must(t, "", "talosctl", "read", "/var/lib/e2e/written"); got != "by the configuration" {
@@ -63,7 +63,7 @@ func TestSecondCluster(t *testing.T) {
 		if err := e.create(); err != nil {
 			t.Error(err)
 		}
-		if took := time.Since(began); took > time.Minute {
+		if took := time.Since(began); took > 5*time.Minute {
 			t.Errorf("it took %v for a cluster that was there", took)
 		}
 		if after := e.must(t, "", "kubectl", "get", "nodes", "-o", "jsonpath={.items[*].metadata.uid}"); after != before {
@@ -87,7 +87,7 @@ func (e env) works(name string, args ...string) error {
 }
 
 func withoutNetwork(t *testing.T, e env) {
-	eventually(t, 2*minute, "the node is there and not Ready for want of a network", func() error {
+	eventually(t, 5*minute, "the node is there and not Ready for want of a network", func() error {
 		out, stderr, err := e.try("", "kubectl", "get", "nodes", "-o", `jsonpath={.items[*].status.conditions[?(@.type=="Ready")]}`)
 		if err != nil {
 			return fmt.Errorf("%w: %s", err, stderr)
@@ -190,14 +190,14 @@ func customNetwork(t *testing.T, e env) {
 	e.must(t, "", "talosctl", "apply-config", "-f", file, "-p",
 		fmt.Sprintf(`{"cluster": {"network": {"cni": {"name": "custom", "urls": ["http://%s:%d/cni.yaml"]}}}}`, gateway(t, e), port))
 	e.healthy(t)
-	e.must(t, "", "kubectl", "wait", "--for=condition=Ready", "pods", "--all", "-n", "kube-system", "--timeout=100s")
+	e.must(t, "", "kubectl", "wait", "--for=condition=Ready", "pods", "--all", "-n", "kube-system", "--timeout=300s")
 }
 
 // offAndOn turns the cluster off with args, and on again.
 func offAndOn(t *testing.T, e env, args ...string) {
 	e.must(t, "", "kubectl", "create", "namespace", "kept-"+args[0])
 	e.must(t, "", "talosctl", args...)
-	eventually(t, 2*minute, "the node is off", func() error {
+	eventually(t, 5*minute, "the node is off", func() error {
 		return contains(lastLine(e.must(t, "", "talosctl", "cluster", "show", "--name", e.name)), " off ")
 	})
 	e.must(t, "", "talosctl", "cluster", "start", "--name", e.name)

@@ -100,8 +100,8 @@ func votingMembers(t *testing.T, want []member) error {
 func whole(t *testing.T) {
 	t.Helper()
 	healthy(t)
-	eventually(t, 2*minute, "voting members", func() error { return votingMembers(t, ofType(t, "controlplane")) })
-	eventually(t, 2*minute, "every node Ready", func() error {
+	eventually(t, 5*minute, "voting members", func() error { return votingMembers(t, ofType(t, "controlplane")) })
+	eventually(t, 5*minute, "every node Ready", func() error {
 		out, stderr, err := cluster.try("", "kubectl", "get", "nodes", "--no-headers")
 		if err != nil {
 			return fmt.Errorf("%w: %s", err, lastLine(stderr))
@@ -116,7 +116,7 @@ func whole(t *testing.T) {
 // leader is the control plane node whose etcd member leads.
 func leader(t *testing.T) (found member) {
 	t.Helper()
-	eventually(t, minute, "a control plane node's member leads", func() error {
+	eventually(t, 2*minute, "a control plane node's member leads", func() error {
 		for _, m := range ofType(t, "controlplane") {
 			status, err := memberStatus(m)
 			if err != nil {
@@ -176,9 +176,9 @@ func TestManyLoseOne(t *testing.T) {
 			}
 			tr.reset()
 			f.during(t, victim, func() {
-				tr.goesOn(t, 45*time.Second)
+				tr.goesOn(t, 2*minute)
 				time.Sleep(10 * time.Second) // the loss lasts, and traffic goes on
-				tr.goesOn(t, 20*time.Second)
+				tr.goesOn(t, minute)
 				write, request := tr.pauses()
 				t.Logf("%s %s: longest pause of writes %v, of requests %v", victim.Name, f.name, write.Round(100*time.Millisecond), request.Round(100*time.Millisecond))
 			})
@@ -226,13 +226,13 @@ func askSome(t *testing.T, all []string, nodes []member, dead member) {
 // followsSome follows logs of all nodes while one is dead.
 func followsSome(t *testing.T, all []string, nodes []member, dead member) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 40*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	logs := cluster.command(ctx, "talosctl", "logs", "-f", "--tail", "1", "machined", "-n", strings.Join(all, ","))
 	seen := watchOutput(t, logs)
 	for _, m := range nodes {
 		if m != dead {
-			eventually(t, 30*time.Second, "a line of "+m.Name, func() error { return contains(seen(), m.Address) })
+			eventually(t, 90*time.Second, "a line of "+m.Name, func() error { return contains(seen(), m.Address) })
 		}
 	}
 }
@@ -248,7 +248,7 @@ func TestManyEraseEach(t *testing.T) {
 			before := memberID(t, m)
 			onNode(t, m, "fault", "erase")
 			if m.Type == "controlplane" {
-				eventually(t, 3*minute, "a new member of etcd", func() error {
+				eventually(t, 6*minute, "a new member of etcd", func() error {
 					if id, err := memberStatus(m); err != nil || id.MemberID == before {
 						return fmt.Errorf("member %x, was %x: %v", id.MemberID, before, err)
 					}
@@ -256,7 +256,7 @@ func TestManyEraseEach(t *testing.T) {
 				})
 			}
 			whole(t)
-			tr.goesOn(t, 30*time.Second)
+			tr.goesOn(t, 2*minute)
 			tr.nothingLost(t)
 		})
 	}
@@ -277,7 +277,7 @@ func TestManyRecover(t *testing.T) {
 	}
 	talosctl(t, args...)
 	bad := damaged(t, good)
-	eventually(t, 2*minute, "a damaged snapshot is refused", func() error {
+	eventually(t, 5*minute, "a damaged snapshot is refused", func() error {
 		_, stderr, err := cluster.try("", "talosctl", "bootstrap", "-n", nodes[0].Address, "-e", nodes[0].Address, "--recover-from", bad)
 		if err == nil {
 			t.Fatal("bootstrap took a damaged snapshot")

@@ -44,7 +44,7 @@ func TestNetworkIsRestored(t *testing.T) {
 				t.Fatalf("before: %v", err)
 			}
 			inNode(t, "ip", c.harm...)
-			eventually(t, 20*time.Second, c.name+" restored", c.check)
+			eventually(t, minute, c.name+" restored", c.check)
 			time.Sleep(2 * time.Second) // time for something wrong to happen
 			if diff := cmp.Diff(podsBefore, podStarts(t)); diff != "" {
 				t.Errorf("pods were restarted for it (-before +after):\n%s", diff)
@@ -66,7 +66,7 @@ func TestForeignObjectsStay(t *testing.T) {
 	t.Cleanup(func() { inNode(t, "ip", "link", "del", "foreign0") })
 	before := inNode(t, "ip", "-4", "-o", "addr") + inNode(t, "ip", "-4", "route", "show", "table", "all")
 	kill(t, nodeProcess(t, "networkd"))
-	eventually(t, time.Minute, "networkd runs again", func() error {
+	eventually(t, 2*time.Minute, "networkd runs again", func() error {
 		if nodeProcess(t, "networkd") == 0 {
 			return fmt.Errorf("no process")
 		}

@@ -17,6 +17,15 @@ import (
 // nodeInit finds the host's process id of the node's PID 1.
 func nodeInit(t *testing.T) int {
 	t.Helper()
+	pid := runningInit()
+	if pid == 0 {
+		t.Fatal("no machined runs as PID 1 of a namespace of the cluster")
+	}
+	return pid
+}
+
+// runningInit is the same; 0 while the node is off, as in the middle of a reboot.
+func runningInit() int {
 	for pid, comm := range processes() {
 		if comm != "machined" && comm != "init" {
 			continue
@@ -26,7 +35,6 @@ func nodeInit(t *testing.T) int {
 			return pid
 		}
 	}
-	t.Fatal("no machined runs as PID 1 of a namespace of the cluster")
 	return 0
 }
 

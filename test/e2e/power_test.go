@@ -90,12 +90,12 @@ spec: {minAvailable: 2, selector: {matchLabels: {app: web}}}
 func drained(t *testing.T, e env, worker string) {
 	address := e.address(t, worker)
 	e.must(t, budgeted, "kubectl", "apply", "-f", "-")
-	e.must(t, "", "kubectl", "rollout", "status", "deployment/web", "--timeout=100s")
+	e.must(t, "", "kubectl", "rollout", "status", "deployment/web", "--timeout=300s")
 	if on := nodesOf(t, e); on != worker+" "+worker {
 		t.Fatalf("the pods are on %q, want %s: the control plane node takes none", on, worker)
 	}
 	began := time.Now()
-	said := e.exits(t, 0, "-n", address, "reboot", "--drain-timeout", "5s", "--timeout", "110s")
+	said := e.exits(t, 0, "-n", address, "reboot", "--drain-timeout", "5s", "--timeout", "5m")
 	for _, want := range []string{"2 pods to end: default/web-", "The disruption budget web needs 2 healthy pods", "not in time, going on without", "ready after"} {
 		if !strings.Contains(said, want) {
 			t.Errorf("no %q in what the reboot said:\n%s", want, said)
@@ -103,12 +103,12 @@ func drained(t *testing.T, e env, worker string) {
 	}
 	t.Logf("a reboot that a budget held for 5s took %v", time.Since(began))
 	schedulable(t, e, worker)
-	e.must(t, "", "kubectl", "rollout", "status", "deployment/web", "--timeout=100s")
+	e.must(t, "", "kubectl", "rollout", "status", "deployment/web", "--timeout=300s")
 
 	// With somewhere to go the pods are gone before anything is stopped.
 	e.must(t, "", "kubectl", "delete", "pdb", "web")
 	e.must(t, "", "kubectl", "taint", "node", e.name+"-controlplane-1", "node-role.kubernetes.io/control-plane-")
-	said = e.exits(t, 0, "-n", address, "reboot", "--timeout", "110s")
+	said = e.exits(t, 0, "-n", address, "reboot", "--timeout", "5m")
 	if strings.Contains(said, "not in time") {
 		t.Errorf("the drain did not end:\n%s", said)
 	}
@@ -118,7 +118,7 @@ func drained(t *testing.T, e env, worker string) {
 	schedulable(t, e, worker)
 	// What an administrator cordoned stays so.
 	e.must(t, "", "kubectl", "cordon", worker)
-	e.must(t, "", "talosctl", "-n", address, "reboot", "--timeout", "110s")
+	e.must(t, "", "talosctl", "-n", address, "reboot", "--timeout", "5m")
 	if out := e.must(t, "", "kubectl", "get", "node", worker, "-o", "jsonpath={.spec.unschedulable}"); out != "true" {
 		t.Errorf("the administrator's cordon was taken back")
 	}
@@ -134,7 +134,7 @@ func nodesOf(t *testing.T, e env) string {
 
 func schedulable(t *testing.T, e env, node string) {
 	t.Helper()
-	eventually(t, time.Minute, node+" is uncordoned", func() error {
+	eventually(t, 3*time.Minute, node+" is uncordoned", func() error {
 		out := e.must(t, "", "kubectl", "get", "node", node, "-o", "jsonpath={.spec.unschedulable}{.metadata.annotations}")
 		if strings.HasPrefix(out, "true") || strings.Contains(out, "cordoned-in-boot") {
 			return errors.New(out)
@@ -155,11 +155,11 @@ func resetWorker(t *testing.T, e env, worker string) {
 	e.exits(t, 2, "-n", address, "reset")                                                           // not confirmed
 	e.exits(t, 2, "-n", address, "reset", "--confirm", e.name, "--wipe-mode", "user-disks")         // which?
 	e.exits(t, 1, "-n", address, "reset", "--confirm", e.name, "--user-disks-to-wipe", "/dev/null") // there are none
-	said := e.exits(t, 0, "-n", address, "reset", "--confirm", e.name, "--system-labels-to-wipe", "EPHEMERAL,STATE", "--reboot", "--timeout", "110s")
+	said := e.exits(t, 0, "-n", address, "reset", "--confirm", e.name, "--system-labels-to-wipe", "EPHEMERAL,STATE", "--reboot", "--timeout", "5m")
 	if !strings.Contains(said, "up again after") {
 		t.Errorf("reset said:\n%s", said)
 	}
-	eventually(t, 2*time.Minute, "the worker is somebody new", func() error {
+	eventually(t, 5*time.Minute, "the worker is somebody new", func() error {
 		now, err := os.ReadFile(filepath.Join(folder, "state", "identity.key"))
 		if err == nil && bytes.Equal(now, identity) {
 			err = errors.New("it has its old identity")
@@ -179,17 +179,17 @@ func resetControlPlane(t *testing.T, e env, node, worker string) {
 		t.Errorf("the refusal says: %s", said)
 	}
 	e.exits(t, 1, "-n", address, "reset", "--confirm", e.name, "--force-quorum-loss", "another", "--reboot")
-	e.exits(t, 0, "-n", address, "reset", "--confirm", e.name, "--system-labels-to-wipe", "EPHEMERAL", "--reboot", "--force-quorum-loss", e.name, "--timeout", "110s")
-	eventually(t, time.Minute, "etcd waits for bootstrap", func() error {
+	e.exits(t, 0, "-n", address, "reset", "--confirm", e.name, "--system-labels-to-wipe", "EPHEMERAL", "--reboot", "--force-quorum-loss", e.name, "--timeout", "5m")
+	eventually(t, 3*time.Minute, "etcd waits for bootstrap", func() error {
 		out, stderr, err := e.try("", "talosctl", "-n", address, "service", "etcd")
 		if err != nil {
 			return fmt.Errorf("%w: %s", err, stderr)
 		}
 		return contains(out, "bootstrap")
 	})
-	eventually(t, time.Minute, "etcd is bootstrapped", func() error { return e.works("talosctl", "-n", address, "bootstrap") })
+	eventually(t, 3*time.Minute, "etcd is bootstrapped", func() error { return e.works("talosctl", "-n", address, "bootstrap") })
 	// A kubelet reports to a new cluster when it starts.
-	e.must(t, "", "talosctl", "-n", other, "reboot", "--timeout", "110s")
+	e.must(t, "", "talosctl", "-n", other, "reboot", "--timeout", "5m")
 	e.healthy(t)
 	if now := e.must(t, "", "kubectl", "get", "namespace", "kube-system", "-o", "jsonpath={.metadata.uid}"); now == uid {
 		t.Error("etcd's data is still the old one")

@@ -42,7 +42,7 @@ func TestKilledDaemonsComeBack(t *testing.T) {
 				t.Fatalf("no process %s %v runs on the node", c.comm, c.args)
 			}
 			kill(t, victim)
-			eventually(t, time.Minute, c.service+" runs again", func() error {
+			eventually(t, 2*time.Minute, c.service+" runs again", func() error {
 				if now := nodeProcess(t, c.comm, c.args...); now == 0 || now == victim {
 					return fmt.Errorf("process %d", now)
 				}
@@ -74,7 +74,7 @@ func TestSupervisorKilled(t *testing.T) {
 	if now := nodeInit(t); now != initBefore {
 		t.Errorf("after cluster start machined is process %d, was %d: it must be taken over, not started again", now, initBefore)
 	}
-	eventually(t, time.Minute, "kubectl works again through the supervisor's load balancer", func() error {
+	eventually(t, 2*time.Minute, "kubectl works again through the supervisor's load balancer", func() error {
 		_, stderr, err := cluster.try("", "kubectl", "get", "nodes")
 		if err != nil {
 			return fmt.Errorf("%w: %s", err, stderr)

@@ -59,8 +59,8 @@ spec:
 func deployWorkload(t *testing.T) {
 	t.Helper()
 	must(t, fmt.Sprintf(workload, agnhost), "kubectl", "apply", "-f", "-")
-	kubectl(t, "rollout", "status", "deployment/web", "--timeout=120s")
-	kubectl(t, "wait", "--for=condition=Ready", "pod/client", "--timeout=120s")
+	kubectl(t, "rollout", "status", "deployment/web", "--timeout=300s")
+	kubectl(t, "wait", "--for=condition=Ready", "pod/client", "--timeout=300s")
 }
 
 // agnhost is the image of Kubernetes's own end-to-end tests.
@@ -75,7 +75,7 @@ func TestNodeIsReady(t *testing.T) {
 			t.Errorf("kubectl get nodes -o wide does not show %s:\n%s", want, wide)
 		}
 	}
-	kubectl(t, "wait", "--for=condition=Ready", "pods", "--all", "-n", "kube-system", "--timeout=120s")
+	kubectl(t, "wait", "--for=condition=Ready", "pods", "--all", "-n", "kube-system", "--timeout=300s")
 }
 
 func TestServiceAnswers(t *testing.T) {
@@ -83,7 +83,7 @@ func TestServiceAnswers(t *testing.T) {
 	ip := strings.TrimSpace(kubectl(t, "get", "pod", "client", "-o", "jsonpath={.status.podIP}"))
 	dial := fmt.Sprintf("http://%s:8080/dial?host=web.default.svc.cluster.local&port=80&request=hostname&protocol=http&tries=3", ip)
 	// The client is reached through the API server, the Service from the client.
-	eventually(t, time.Minute, "the Service answers by name from another pod", func() error {
+	eventually(t, 2*time.Minute, "the Service answers by name from another pod", func() error {
 		out, stderr, err := cluster.try("", "kubectl", "get", "--raw", "/api/v1/namespaces/default/pods/client:8080/proxy/"+strings.SplitN(dial, "/", 4)[3])
 		if err != nil {
 			return fmt.Errorf("%w: %s", err, stderr)
@@ -93,7 +93,7 @@ func TestServiceAnswers(t *testing.T) {
 		}
 		return nil
 	})
-	eventually(t, time.Minute, "the NodePort answers from the host", func() error {
+	eventually(t, 2*time.Minute, "the NodePort answers from the host", func() error {
 		return get("http://"+nodeAddress(t)+":30080/hostname", "web-")
 	})
 }
