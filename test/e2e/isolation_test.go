@@ -90,7 +90,7 @@ func (e env) killed(t *testing.T, comm, arg string) {
 		t.Fatalf("no %s runs", comm)
 	}
 	kill(t, victim)
-	eventually(t, minute, comm+" runs again", func() error {
+	eventually(t, 2*minute, comm+" runs again", func() error {
 		if now := e.process(comm, arg); now == 0 || now == victim {
 			return fmt.Errorf("process %d", now)
 		}
