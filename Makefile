@@ -116,14 +116,14 @@ test-packages:
 test: verify image test-packages ## everything: also builds all, and tests a real cluster (root)
 	cd components/flannel && go test ./...
 	REQUIRE_IMAGE=1 REQUIRE_PRIV=1 TALOS_ROOTFS=$(abspath $(OUT)/rootfs.squashfs) go test -race -timeout 20m $$(go list ./... | grep -v /test/invm)
-	REQUIRE_IMAGE=1 REQUIRE_PRIV=1 go test -count=1 -timeout 10m ./test/invm # by itself: it holds a machine to deadlines
+	REQUIRE_IMAGE=1 REQUIRE_PRIV=1 go test -count=1 -timeout 20m ./test/invm # by itself: it holds a machine to deadlines
 	go test -count=1 -timeout 10m ./test/fleet # a thousand nodes are too many for the race detector
 	$(MAKE) --no-print-directory e2e
 
 e2e: image test-packages ## the end-to-end tests alone (root)
 	go test -tags e2e -count=1 -timeout 40m -v -skip '^TestMany|^TestMachine|^TestPair' ./test/e2e
 	E2E_CONTROLPLANES=3 E2E_WORKERS=1 go test -tags e2e -count=1 -timeout 40m -v -run '^TestMany' ./test/e2e
-	REQUIRE_PRIV=1 go test -tags e2e -count=1 -short -timeout 40m -v -skip '^TestSoak' ./test/machine
+	REQUIRE_PRIV=1 go test -tags e2e -count=1 -short -timeout 60m -v -skip '^TestSoak' ./test/machine
 	E2E_PROVISIONER=qemu go test -tags e2e -count=1 -timeout 40m -v -run '^TestMachine' -skip 'PowerCut|ChangedByte' ./test/e2e # ./test/machine has both
 
 # --- using ------------------------------------------------------------------

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -29,6 +30,7 @@ func console(t *testing.T) string {
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no console log of %s: %v", machine, err)
 	}
+	slices.Reverse(files) // the oldest first
 	var all strings.Builder
 	for _, f := range files {
 		data, err := os.ReadFile(f)
