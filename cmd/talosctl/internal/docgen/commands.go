@@ -40,7 +40,7 @@ Lists may be given as one value with commas or by repeating the flag, unless the
 func commands(string) (string, error) {
 	a := &cli.App{Name: "talosctl", In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Getenv: func(string) string { return "" }}
 	root := a.Root()
-	root.AddCommand(local.Commands(a)...)
+	root.AddCommand(local.Commands(a, node.ConfigurationCommands(a)...)...)
 	root.AddCommand(node.Commands(a)...)
 	root.AddCommand(cluster.Commands(a)...)
 

@@ -47,11 +47,12 @@ A certificate of another CA, an expired one, or none ends the TLS handshake; the
 A machine without a configuration asks for no certificate and serves the methods marked *maintenance*, to whoever reaches it, and nothing else: [the first configuration](../how-to/apply-the-first-configuration.md).
 `
 
-// servers are the folders whose methods serve a service.
-var servers = map[string]string{
-	"machine.MachineService": "machine", "cluster.ClusterService": "machine", "inspect.InspectService": "machine", "talos.v1.RosterService": "machine",
-	"talos.v1.IntegrityService": "machine",
-	"storage.StorageService":    "machine", "network.NetworkService": "networkd", "time.TimeService": "timed",
+// servers are the types, with their folders, whose methods serve a service.
+var servers = map[string]struct{ folder, receiver string }{
+	"machine.MachineService": {"machine", "Server"}, "cluster.ClusterService": {"machine", "Server"}, "inspect.InspectService": {"machine", "Server"},
+	"talos.v1.RosterService": {"machine", "Server"}, "talos.v1.IntegrityService": {"machine", "integrityServer"},
+	"talos.v1.ConfigurationService": {"machine", "Configurations"}, "storage.StorageService": {"machine", "storageServer"},
+	"network.NetworkService": {"networkd", "service"}, "time.TimeService": {"timed", "service"},
 }
 
 // methods is the page of the API's services.
@@ -60,8 +61,8 @@ func methods(root string) (string, error) {
 	b.WriteString(methodsHead)
 	for _, sd := range services() {
 		served := func(string) bool { return false }
-		if folder, ok := servers[string(sd.FullName())]; ok {
-			names, err := methodNames(filepath.Join(root, "internal", folder))
+		if s, ok := servers[string(sd.FullName())]; ok {
+			names, err := methodNames(filepath.Join(root, "internal", s.folder), s.receiver)
 			if err != nil {
 				return "", err
 			}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"go/ast"
 	"go/parser"
 	"go/token"
@@ -68,8 +69,8 @@ func (c comments) add(gen *ast.GenDecl, typ *ast.TypeSpec) {
 
 func clean(text string) string { return strings.Join(strings.Fields(text), " ") }
 
-// methodNames are the methods that a folder's source declares on any type.
-func methodNames(dir string) (map[string]bool, error) {
+// methodNames are the methods that a folder's source declares on a type.
+func methodNames(dir, receiver string) (map[string]bool, error) {
 	files, err := parseDir(dir)
 	if err != nil {
 		return nil, err
@@ -77,10 +78,21 @@ func methodNames(dir string) (map[string]bool, error) {
 	names := map[string]bool{}
 	for _, file := range files {
 		for _, decl := range file.Decls {
-			if fn, ok := decl.(*ast.FuncDecl); ok && fn.Recv != nil {
+			fn, ok := decl.(*ast.FuncDecl)
+			if !ok || fn.Recv == nil {
+				continue
+			}
+			typ := fn.Recv.List[0].Type
+			if star, ok := typ.(*ast.StarExpr); ok {
+				typ = star.X
+			}
+			if name, ok := typ.(*ast.Ident); ok && name.Name == receiver {
 				names[fn.Name.Name] = true
 			}
 		}
+	}
+	if len(names) == 0 {
+		return nil, fmt.Errorf("%s: no type %s with methods", dir, receiver)
 	}
 	return names, nil
 }
