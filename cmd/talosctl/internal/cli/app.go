@@ -159,6 +159,7 @@ func Group(use, short string, aliases ...string) *cobra.Command {
 // Run carries out the command line and answers the exit code.
 func (a *App) Run(ctx context.Context, root *cobra.Command, args []string) int {
 	root.SetArgs(args)
+	plainArguments(root)
 	cmd, err := root.ExecuteContextC(ctx)
 	a.clear()
 	if err == nil {
@@ -176,6 +177,23 @@ func (a *App) Run(ctx context.Context, root *cobra.Command, args []string) int {
 		a.Note("usage: %s; see `%s --help`", cmd.UseLine(), cmd.CommandPath())
 	}
 	return code
+}
+
+// plainArguments has all commands say in our words that their arguments are too
+// few or too many: cobra calls one that is not wanted an unknown command.
+func plainArguments(c *cobra.Command) {
+	if check := c.Args; check != nil {
+		c.Args = func(cmd *cobra.Command, args []string) error {
+			err := check(cmd, args)
+			if err != nil && check(cmd, nil) == nil && strings.HasPrefix(err.Error(), "unknown command") {
+				return Usage("%q is too much: %s takes no arguments", args[0], cmd.CommandPath())
+			}
+			return err
+		}
+	}
+	for _, sub := range c.Commands() {
+		plainArguments(sub)
+	}
 }
 
 func (a *App) exitCode(ctx context.Context, err error) int {

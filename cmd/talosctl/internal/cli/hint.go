@@ -37,10 +37,14 @@ func (a *App) callHint(call *client.Error) string {
 	}
 	switch call.Kind {
 	case client.Unreachable:
-		if strings.Contains(call.Text, "refused") {
-			return "nothing listens there: is the node up, and is it the right address? -e chooses another endpoint"
+		another := "? -e chooses another endpoint"
+		if a.insecure {
+			another = "?"
 		}
-		return "is the address right, and is the network between here and there open for port 50000? -e chooses another endpoint"
+		if strings.Contains(call.Text, "refused") {
+			return "nothing listens there: is the node up, and is it the right address" + another
+		}
+		return "is the address right, and is the network between here and there open for port 50000" + another
 	case client.UntrustedServer:
 		return a.untrustedHint(call.Text)
 	case client.Unconfigured:
