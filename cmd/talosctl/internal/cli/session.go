@@ -45,11 +45,23 @@ func OneNode(c *client.Client) error {
 // Ask makes a unary call on all target nodes. It reports the nodes that failed
 // and answers the others; the error is nil only if none failed.
 func Ask[M client.Message, R client.Reply[M]](ctx context.Context, a *App, scope Scope, call func(context.Context, *client.Client) (R, error)) ([]client.Answer[M], error) {
+	return ask(ctx, a, scope, func(*client.Client) error { return nil }, call)
+}
+
+// AskOne is Ask for what can only go to one node.
+func AskOne[M client.Message, R client.Reply[M]](ctx context.Context, a *App, scope Scope, call func(context.Context, *client.Client) (R, error)) ([]client.Answer[M], error) {
+	return ask(ctx, a, scope, OneNode, call)
+}
+
+func ask[M client.Message, R client.Reply[M]](ctx context.Context, a *App, scope Scope, check func(*client.Client) error, call func(context.Context, *client.Client) (R, error)) ([]client.Answer[M], error) {
 	c, err := a.Connect(ctx, scope)
 	if err != nil {
 		return nil, err
 	}
 	defer c.Close()
+	if err := check(c); err != nil {
+		return nil, err
+	}
 	defer a.Slow("waiting for an answer …")()
 	ctx, cancel := context.WithTimeout(ctx, CallTimeout)
 	defer cancel()

@@ -62,11 +62,8 @@ func newConfig(ctx context.Context, a *cli.App, name string, roles []string, ttl
 	}
 	request := &machine.GenerateClientConfigurationRequest{Roles: roles, CrtTtl: durationpb.New(ttl), Name: name}
 	var endpoints, nodes []string
-	answers, err := cli.Ask(ctx, a, cli.Cluster, func(ctx context.Context, c *client.Client) (*machine.GenerateClientConfigurationResponse, error) {
+	answers, err := cli.AskOne(ctx, a, cli.Cluster, func(ctx context.Context, c *client.Client) (*machine.GenerateClientConfigurationResponse, error) {
 		endpoints, nodes = c.Endpoints(), c.Nodes()
-		if err := cli.OneNode(c); err != nil {
-			return nil, err
-		}
 		return c.Machine.GenerateClientConfiguration(ctx, request)
 	})
 	if err != nil {

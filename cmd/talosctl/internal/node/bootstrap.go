@@ -50,10 +50,7 @@ damaged.`,
 			}
 			return AwaitService(cmd.Context(), a, *waiting, "etcd")
 		}
-		_, err := cli.Ask(cmd.Context(), a, cli.Node, func(ctx context.Context, c *client.Client) (*machine.BootstrapResponse, error) {
-			if err := cli.OneNode(c); err != nil {
-				return nil, err
-			}
+		_, err := cli.AskOne(cmd.Context(), a, cli.Node, func(ctx context.Context, c *client.Client) (*machine.BootstrapResponse, error) {
 			return c.Machine.Bootstrap(ctx, &machine.BootstrapRequest{})
 		})
 		if err != nil {

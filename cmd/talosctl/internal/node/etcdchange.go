@@ -53,10 +53,7 @@ Refused if etcd's other members would then have no majority.`,
 		if err := a.NamedNodes("etcd leave"); err != nil {
 			return err
 		}
-		_, err := cli.Ask(cmd.Context(), a, cli.Node, func(ctx context.Context, c *client.Client) (*machine.EtcdLeaveClusterResponse, error) {
-			if err := cli.OneNode(c); err != nil {
-				return nil, err
-			}
+		_, err := cli.AskOne(cmd.Context(), a, cli.Node, func(ctx context.Context, c *client.Client) (*machine.EtcdLeaveClusterResponse, error) {
 			node := c.Nodes()[0]
 			if err := a.ConfirmName(fmt.Sprintf("This deletes the data of etcd on %s of cluster %s.", node, c.Context()), confirmed, node, c.Context()); err != nil {
 				return nil, err
@@ -86,10 +83,7 @@ Refused if the members that stay would have no majority.`,
 	}
 	cmd.Flags().StringVar(&confirmed, "confirm", "", "name or id of the member, in place of typing it")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		_, err := cli.Ask(cmd.Context(), a, cli.Cluster, func(ctx context.Context, c *client.Client) (*machine.EtcdRemoveMemberByIDResponse, error) {
-			if err := cli.OneNode(c); err != nil {
-				return nil, err
-			}
+		_, err := cli.AskOne(cmd.Context(), a, cli.Cluster, func(ctx context.Context, c *client.Client) (*machine.EtcdRemoveMemberByIDResponse, error) {
 			m, err := findMember(ctx, c, args[0])
 			if err != nil {
 				return nil, err
