@@ -11,7 +11,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -162,12 +161,9 @@ func pathHint() string {
 
 func readPatches(from []string, to *[][]byte) error {
 	for _, p := range from {
-		text := []byte(p)
-		if file, ok := strings.CutPrefix(p, "@"); ok {
-			var err error
-			if text, err = os.ReadFile(file); err != nil {
-				return err
-			}
+		text, _, err := cli.ReadPatch(p)
+		if err != nil {
+			return err
 		}
 		*to = append(*to, text)
 	}

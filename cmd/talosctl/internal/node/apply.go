@@ -97,6 +97,11 @@ What is patched is the configuration that was applied last, be it staged.
 		if len(patches) == 0 {
 			return cli.Usage("--patch or --patch-file is required")
 		}
+		for _, p := range patches { // before anybody is asked
+			if _, _, err := cli.ReadPatch(p); err != nil {
+				return err
+			}
+		}
 		return cli.OneByOne(cmd.Context(), a, ch.confirm > 0, func(ctx context.Context, c *client.Client, node string) error {
 			doc, err := present(ctx, a, c)
 			if err != nil {
