@@ -97,13 +97,16 @@ func addCommand(a *cli.App) *cobra.Command {
 
 func fromFiles(ca, crt, key string) (*talosconfig.Context, error) {
 	ctx := &talosconfig.Context{}
-	for _, f := range []struct {
+	files := []struct {
 		flag, path string
 		to         *string
-	}{{"ca", ca, &ctx.CA}, {"crt", crt, &ctx.Crt}, {"key", key, &ctx.Key}} {
+	}{{"ca", ca, &ctx.CA}, {"crt", crt, &ctx.Crt}, {"key", key, &ctx.Key}}
+	for _, f := range files {
 		if f.path == "" {
 			return nil, cli.Usage("--%s is required", f.flag)
 		}
+	}
+	for _, f := range files {
 		data, err := os.ReadFile(f.path)
 		if err != nil {
 			return nil, err
@@ -132,6 +135,9 @@ of the merged file.`,
 			other, err := readConfig(a, args[0])
 			if err != nil {
 				return err
+			}
+			if len(other.Contexts) == 0 {
+				return fmt.Errorf("%s: there is no context in it: is it a talosconfig?", args[0])
 			}
 			cfg, path, err := open(a)
 			if err != nil {

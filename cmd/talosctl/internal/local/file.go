@@ -16,5 +16,5 @@ func refuseExisting(path string, force bool) error {
 	case err != nil:
 		return err
 	}
-	return fmt.Errorf("%s exists already", path)
+	return fmt.Errorf("%s exists already: name another place with -o, or overwrite it with --force", path)
 }

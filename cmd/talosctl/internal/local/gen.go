@@ -190,6 +190,9 @@ func (g *generator) run() error {
 	if err := g.readInput(); err != nil {
 		return err
 	}
+	if g.output == "-" && len(g.types) != 1 {
+		return cli.Usage("--output - is for one file: choose it with --output-types")
+	}
 	bundle, err := config.Generate(g.in)
 	if err != nil {
 		return err

@@ -32,6 +32,9 @@ func validateCommand(a *cli.App) *cobra.Command {
 		if file == "" {
 			return cli.Usage("--config is required")
 		}
+		if mode == "" {
+			return cli.Usage("--mode is required: metal, cloud or container")
+		}
 		if !slices.Contains(modes, mode) {
 			return cli.Usage("--mode %q is none of metal, cloud, container", mode)
 		}
@@ -70,7 +73,7 @@ func check(file, mode string, data []byte) verdict {
 		v.warnings = append(v.warnings, fmt.Sprint(w))
 	}
 	if err == nil && mode == "metal" && (cfg.Machine.Install == nil || cfg.Machine.Install.Disk == "" && cfg.Machine.Install.DiskSelector == nil) {
-		v.warnings = append(v.warnings, file+": machine.install.disk: want the disk to install to, as the mode is metal")
+		v.warnings = append(v.warnings, file+": machine.install.disk: want the disk to install to; without one the machine runs from memory, and forgets everything when it goes down")
 	}
 	return v
 }
