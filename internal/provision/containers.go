@@ -24,7 +24,7 @@ type containers struct{}
 
 func (containers) complete(o *Options) error {
 	if o.VM != (VMOptions{}) {
-		return fmt.Errorf("disks, firmware and boot media are virtual machines': want --provisioner %s for them", VirtualMachines)
+		return fmt.Errorf("disks, firmware, and what to boot from, are for virtual machines only: want --provisioner %s with such flags", VirtualMachines)
 	}
 	if o.Timeout == 0 {
 		o.Timeout = DefaultTimeout
