@@ -73,7 +73,7 @@ func check(file, mode string, data []byte) verdict {
 		v.warnings = append(v.warnings, fmt.Sprint(w))
 	}
 	if err == nil && mode == "metal" && (cfg.Machine.Install == nil || cfg.Machine.Install.Disk == "" && cfg.Machine.Install.DiskSelector == nil) {
-		v.warnings = append(v.warnings, file+": machine.install.disk: want the disk to install to; without one the machine runs from memory, and forgets everything when it goes down")
+		v.warnings = append(v.warnings, file+": machine.install.disk: want the disk to install to; without one a machine that was started from the ISO or the network forgets everything when it goes down")
 	}
 	return v
 }
