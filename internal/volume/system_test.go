@@ -336,9 +336,9 @@ func TestPrototype(t *testing.T) {
 
 func TestAdvice(t *testing.T) {
 	for want, v := range map[string]Volume{
-		"the kernel argument talos.experimental.wipe=system:STATE":  State("/dev/sda5"),
-		"talosctl reset --system-labels-to-wipe EPHEMERAL --reboot": Ephemeral("/dev/sda6"),
-		"lost by wiping the disk":                                   {Label: "var-mnt-data"},
+		"the kernel argument talos.experimental.wipe=system:STATE":          State("/dev/sda5"),
+		"talosctl reset -n NODE --system-labels-to-wipe EPHEMERAL --reboot": Ephemeral("/dev/sda6"),
+		"lost by wiping the disk":                                           {Label: "var-mnt-data"},
 	} {
 		if err := v.advise(errors.New("structure needs cleaning")); !errors.Is(err, ErrUnusable) || !strings.Contains(err.Error(), want) {
 			t.Errorf("advise = %v, want %s", err, want)

@@ -127,7 +127,7 @@ func (v Volume) advise(err error) error {
 	case wipe.State: // nobody is served without it
 		return fmt.Errorf("%w: %w; what it holds is lost by starting the machine once with the kernel argument %s=system:%s", err, ErrUnusable, cmdline.WipeArgument, v.Label)
 	case wipe.Ephemeral:
-		return fmt.Errorf("%w: %w; what it holds is lost by: talosctl reset --system-labels-to-wipe %s --reboot", err, ErrUnusable, v.Label)
+		return fmt.Errorf("%w: %w; what it holds is lost by: talosctl reset -n NODE --system-labels-to-wipe %s --reboot", err, ErrUnusable, v.Label)
 	}
 	return fmt.Errorf("%w: %w; what it holds is lost by wiping the disk", err, ErrUnusable)
 }

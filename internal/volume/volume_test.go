@@ -288,7 +288,7 @@ func TestContents(t *testing.T) {
 		}, ""},
 		{"xfs", xfs, "kept"},
 		{"mkfs cut short", func() { xfs(); write(markAt(400*mib), []byte(making)) }, ""},
-		{"damaged", func() { xfs(); write(4, []byte("\xff\xff")) }, "it can't be used as it is; what it holds is lost by: talosctl reset --system-labels-to-wipe EPHEMERAL"},
+		{"damaged", func() { xfs(); write(4, []byte("\xff\xff")) }, "it can't be used as it is; what it holds is lost by: talosctl reset -n NODE --system-labels-to-wipe EPHEMERAL"},
 		{"the first MiB gone", func() { xfs(); write(0, make([]byte, mib)) }, lost},
 		{"the first sector gone", func() { xfs(); write(0, make([]byte, 512)) }, "it holds no XFS but bytes that no file system begins with"},
 		{"ext4", func() { write(0, make([]byte, 2*mib)); must(t, "mke2fs", "-q", "-F", "-t", "ext4", dev) }, "it holds no XFS but ext4"},
