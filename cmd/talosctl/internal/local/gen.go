@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -120,6 +121,9 @@ func writeOut(a *cli.App, path string, data []byte, force bool) error {
 	return nil
 }
 
+// releaseVersion is what a release is called, with or without a v before it.
+var releaseVersion = regexp.MustCompile(`^v?\d+\.\d+\.\d+([-+][0-9A-Za-z.+-]+)?$`)
+
 // The files that gen config makes.
 var outputTypes = []string{"controlplane", "worker", "talosconfig"}
 
@@ -179,10 +183,19 @@ talosconfig, in the folder that --output names. All hold keys.`,
 }
 
 func (g *generator) run() error {
-	for _, t := range g.types {
+	if len(g.types) == 0 {
+		return cli.Usage("--output-types is empty: want some of %s", strings.Join(outputTypes, ", "))
+	}
+	for i, t := range g.types {
 		if !slices.Contains(outputTypes, t) {
 			return cli.Usage("--output-types %q is none of %s", t, strings.Join(outputTypes, ", "))
 		}
+		if slices.Contains(g.types[:i], t) {
+			return cli.Usage("--output-types names %s twice", t)
+		}
+	}
+	if !releaseVersion.MatchString(g.in.KubernetesVersion) {
+		return cli.Usage("--kubernetes-version %q is not a version such as %s", g.in.KubernetesVersion, config.DefaultKubernetesVersion)
 	}
 	if g.kubespan {
 		return cli.Usage("--with-kubespan: traffic between nodes is not encrypted with WireGuard")
