@@ -15,6 +15,7 @@ import (
 	"talos/internal/configstore"
 	"talos/internal/fetch"
 	"talos/internal/layout"
+	"talos/internal/metal"
 	"talos/internal/netconfig"
 	"talos/internal/platform"
 	"talos/internal/resources/network"
@@ -24,6 +25,7 @@ import (
 type origin struct {
 	cmdline  string // the kernel's, for people to see; "" in a container, where it is the host's
 	line     cmdline.Line
+	wrong    []error // in the line, apart from what is told of the network and of the configuration's source
 	platform *platform.Platform
 	network  *netconfig.Platform // what the platform says of the network, once it is known
 }
@@ -39,13 +41,14 @@ func (n *node) findOrigin(st state.State) (*origin, error) {
 			return nil, fmt.Errorf("read the kernel's command line: %w", err)
 		}
 		o.cmdline, o.line = redact.Text(strings.TrimSpace(string(text))), cmdline.Parse(string(text))
-		name = o.line.Platform()
+		name, o.wrong = o.line.Platform(), metal.WrongArguments(o.line)
 	}
 	child := fetch.Child{Start: n.reaper.Start, UID: layout.FetchUID}
 	options := platform.Options{Cmdline: o.line, Fetch: child.Get, Machine: func(ctx context.Context) (platform.Machine, error) { return known(ctx, st) }}
 	var err error
 	if o.platform, err = platform.New(name, options); err != nil {
 		n.log.Error("the machine is taken for one of platform metal", "err", err)
+		o.wrong = append(o.wrong, err)
 		o.platform, err = platform.New(platform.Metal, options)
 	}
 	return o, err

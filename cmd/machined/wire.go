@@ -123,7 +123,7 @@ func (n *node) controllers(st state.State, keeper *status.Machine) (*runtime.Run
 	for _, family := range [][]controller.Controller{
 		n.machineControllers(),
 		{keeper.Controller(n.log)},
-		netconfig.Controllers(netconfig.Options{Log: n.log, Cmdline: n.origin.line, Platform: n.origin.network}),
+		netconfig.Controllers(netconfig.Options{Log: n.log, Cmdline: n.origin.line, Wrong: n.origin.wrong, Platform: n.origin.network}),
 		secrets.Controllers(secrets.Options{Log: n.log, Ask: n.crowd.Certificate, Keep: layout.APICertificate}),
 		members.Controllers(*n.crowd),
 		cri.Controllers(cri.ControllerOptions{Log: n.log, Restart: restartCRI}),

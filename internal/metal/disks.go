@@ -97,18 +97,37 @@ func (m *Machine) Disks(ctx context.Context) error {
 // for whoever stands before a machine that can't use its STATE, and so serves
 // nobody. An argument that is wrong has nothing emptied.
 func (m *Machine) toWipe(line cmdline.Line) []string {
-	labels, all, err := line.Wipe()
-	if all {
-		labels = wipe.All()
-	}
-	if err == nil {
-		labels, err = wipe.Parse(labels)
-	}
+	labels, err := wipeLabels(line)
 	if err != nil {
 		m.Log.Error("nothing is emptied", "err", err)
-		return nil
 	}
 	return labels
+}
+
+func wipeLabels(line cmdline.Line) ([]string, error) {
+	labels, all, err := line.Wipe()
+	switch {
+	case err != nil:
+		return nil, err
+	case all:
+		return wipe.All(), nil
+	}
+	if labels, err = wipe.Parse(labels); err != nil {
+		return nil, fmt.Errorf("kernel argument %s: %w", cmdline.WipeArgument, err)
+	}
+	return labels, nil
+}
+
+// WrongArguments are the errors in what the kernel's command line says of disks.
+// The boot only logs them, and goes on without.
+func WrongArguments(line cmdline.Line) (wrong []error) {
+	if _, err := wipeLabels(line); err != nil {
+		wrong = append(wrong, err)
+	}
+	if _, err := line.IgnoreUnknownDisks(); err != nil {
+		wrong = append(wrong, err)
+	}
+	return wrong
 }
 
 // survey looks at what is on the disks, and on the one that the running system

@@ -62,6 +62,28 @@ func TestToWipe(t *testing.T) {
 	}
 }
 
+// TestWrongArguments: each names its argument, for people who see it elsewhere.
+func TestWrongArguments(t *testing.T) {
+	for line, want := range map[string][]string{
+		"quiet":                                       nil,
+		"talos.experimental.wipe=system:STATE":        nil,
+		"talos.disks.unknown=ignore":                  nil,
+		"talos.experimental.wipe=system:STATE,ROOT-A": {"kernel argument talos.experimental.wipe: "},
+		"talos.experimental.wipe=/dev/sda talos.disks.unknown=ignored": {"kernel argument talos.experimental.wipe=/dev/sda: ", "kernel argument talos.disks.unknown=ignored: "},
+	} {
+		got := WrongArguments(cmdline.Parse(line))
+		if len(got) != len(want) {
+			t.Errorf("of %q wrong is %q, want %d", line, got, len(want))
+			continue
+		}
+		for i, err := range got {
+			if !strings.HasPrefix(err.Error(), want[i]) {
+				t.Errorf("of %q wrong is %q, want %s…", line, err, want[i])
+			}
+		}
+	}
+}
+
 // TestWipe: what can't be emptied stays noted, and nothing else; a disk that was
 // taken out does not.
 func TestWipe(t *testing.T) {

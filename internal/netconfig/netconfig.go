@@ -38,6 +38,7 @@ import (
 type Options struct {
 	Log         *slog.Logger       // slog.Default()
 	Cmdline     cmdline.Line       // the kernel's command line; in container mode it is not ours, leave it empty
+	Wrong       []error            // what others found wrong in it: told beside what is wrong of the network
 	Platform    *Platform          // what the platform says, now or later
 	EtcDir      string             // layout.EtcDir
 	SetHostname func([]byte) error // sethostname(2)
@@ -140,7 +141,7 @@ func specController(o Options) controller.Controller {
 		if err := reconcile.Output(ctx, r, c.Name(), network.NewStaticHost, want.staticHosts, nil); err != nil {
 			return err
 		}
-		return reconcile.Output(ctx, r, c.Name(), runtime.NewDiagnostic, diagnose(arguments, problems), nil)
+		return reconcile.Output(ctx, r, c.Name(), runtime.NewDiagnostic, diagnose(slices.Concat(o.Wrong, arguments), problems), nil)
 	}
 	return c
 }

@@ -2,6 +2,7 @@ package netconfig
 
 import (
 	"context"
+	"errors"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -39,7 +40,7 @@ func TestControllers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, c := range Controllers(Options{Cmdline: cmdline.Parse("ip=nonsense nameserver=10.0.0.9"), Platform: platform, EtcDir: etc, SetHostname: func(name []byte) error {
+	for _, c := range Controllers(Options{Cmdline: cmdline.Parse("ip=nonsense nameserver=10.0.0.9"), Wrong: []error{errors.New("talos.disks")}, Platform: platform, EtcDir: etc, SetHostname: func(name []byte) error {
 		mu.Lock()
 		defer mu.Unlock()
 		names = append(names, string(name))
@@ -70,7 +71,7 @@ func TestControllers(t *testing.T) {
 	})
 	eventually(t, "what is wrong with the command line", func() bool {
 		d, err := safe.StateGet[*runtimeres.Diagnostic](ctx, st, runtimeres.NewDiagnostic("kernel-arguments").Metadata())
-		return err == nil && len(d.TypedSpec().Details) == 1 && strings.Contains(d.TypedSpec().Details[0], "ip=nonsense")
+		return err == nil && len(d.TypedSpec().Details) == 2 && d.TypedSpec().Details[0] == "talos.disks" && strings.Contains(d.TypedSpec().Details[1], "ip=nonsense")
 	})
 	platform.Set(netsetup.Network{Hostname: "demo-controlplane-1"}) // it may take a while to know
 	eventually(t, "host names of platform and default", func() bool {
