@@ -40,8 +40,7 @@ kernel: ## the kernel and its configuration into the cache, linked to _out/kerne
 
 build: programs components ## talosctl, kubectl and the node's programs into _out/bin, components into the cache
 
-# What nodes in containers need.
-rootfs: build
+rootfs: build ## what nodes in containers need: root and container images
 	kernel/files
 	$(OUT)/bin/imager rootfs -tag $(VERSION) -o $(OUT)/rootfs.squashfs
 	$(OUT)/bin/imager images -o $(OUT)/images

@@ -86,7 +86,7 @@ func (d *decoder) syntax(err error) {
 		text = text[len(m[0]):]
 		line, _ = strconv.Atoi(m[1]) // no line: 0
 	}
-	p := Problem{Position: Position{File: d.file}, Got: text, Want: "YAML"}
+	p := Problem{Position: Position{File: d.file}, Got: "is not YAML: " + text}
 	if line > 0 {
 		p.Line, p.Column = line, 1
 	}

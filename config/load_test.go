@@ -214,7 +214,7 @@ cluster:
 func TestDocuments(t *testing.T) {
 	for name, test := range map[string]struct{ doc, want string }{
 		"empty":      {"# nothing\n", "x.yaml: got an empty document, want a manifest with version, machine and cluster"},
-		"not YAML":   {"a: b\n\tc: d\n", "x.yaml:2:1: got found a tab character that violates indentation, want YAML"},
+		"not YAML":   {"a: b\n\tc: d\n", "x.yaml:2:1: is not YAML: found a tab character that violates indentation"},
 		"a list":     {"- a\n", "x.yaml:1:1: got a list, want a mapping"},
 		"two":        {"version: v1alpha1\n---\nversion: v1alpha1\n", "x.yaml:3:1: got a second manifest, want one manifest"},
 		"later ones": {"kind: HostnameConfig\n---\nkind: LinkConfig\n", "x.yaml:1:1: got documents without a manifest, want a manifest beside them"},

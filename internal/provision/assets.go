@@ -94,7 +94,11 @@ func locate(given, what string, folders, rel []string) (string, error) {
 	if what == assetNoCloudISO.what {
 		return "", fmt.Errorf("find %s: not in %v; make it with `_out/bin/imager iso -platform nocloud -o _out/%s`", what, folders, what)
 	}
-	return "", fmt.Errorf("find %s: not in %v; make it with `make image`", what, folders)
+	target := "image"
+	if what == assetRootfs.what || what == assetImages.what { // without the kernel
+		target = "rootfs"
+	}
+	return "", fmt.Errorf("find %s: not in %v; make it with `make %s`", what, folders, target)
 }
 
 // checkImages makes sure that the nodes will find their Kubernetes.

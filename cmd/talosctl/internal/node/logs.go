@@ -96,7 +96,7 @@ that ` + "`containers -k`" + ` shows.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			namespace, driver := namespaceFor(kubernetes)
 			if tail < -1 {
-				return cli.Usage("--tail %d is negative", tail)
+				return cli.Usage("--tail %d: want the number of lines, or -1 for all", tail)
 			}
 			if boot > 0 {
 				return cli.Usage(boots)
