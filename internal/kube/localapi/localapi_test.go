@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -197,15 +198,15 @@ func listen(t *testing.T) net.Listener {
 }
 
 // frees counts the addresses of free.
-var frees byte
+var frees int
 
 // free is an address that nobody else uses: a port that was free a moment ago
-// may be another test process's by now.
+// may be another test process's by now. These are below those that the kernel
+// gives out.
 func free(t *testing.T) string {
 	t.Helper()
 	frees++
-	pid := os.Getpid()
-	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, byte(64 + pid%128), byte(pid / 128), frees}), 7445).String()
+	return fmt.Sprintf("127.0.0.1:%d", 20000+(16*os.Getpid()+frees)%12000)
 }
 
 func run(t *testing.T, f *Forwarder) {
