@@ -56,10 +56,14 @@ func etcd(t *testing.T) func(context.Context) (*clientv3.Client, error) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { client.Close() })
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	if _, err := client.Get(ctx, "up"); err != nil {
-		t.Fatalf("etcd does not come up: %v", err)
+	// A client that nobody answers gives up after some seconds.
+	for end := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
+		if _, err = client.Get(t.Context(), "up"); err == nil {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatalf("etcd does not come up: %v", err)
+		}
 	}
 	return func(context.Context) (*clientv3.Client, error) { return client, nil }
 }
