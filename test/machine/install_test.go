@@ -48,3 +48,20 @@ func TestSoakInstall(t *testing.T) {
 		t.Logf("%s: %v", driver, time.Since(began).Round(time.Second))
 	}
 }
+
+// TestSoakStick: the ISO also starts from a stick that it was copied to byte by
+// byte.
+func TestSoakStick(t *testing.T) {
+	l := enter(t)
+	if l == nil {
+		return
+	}
+	l.lease("box")
+	l.tellTime()
+	b := l.machine(func(v *qemu.VM) {
+		v.Disks = []qemu.Disk{{Path: filepath.Join(l.dir, "stick.raw"), From: l.image("talos-amd64.iso"), Size: 1 << 30, Driver: "usb"}}
+	})
+	b.on()
+	b.shows("maintenance mode")
+	b.stranger(b.fingerprint()).sees([]string{"Tag:"}, "version")
+}
