@@ -100,7 +100,8 @@ func (n *Node) patch(ctx context.Context, client *api.Client, name string, patch
 	return nil
 }
 
-// Drain evicts the pods and waits until they have gone. When ctx ends before,
+// Drain evicts the pods and waits until they have gone; those stay that have come
+// since although the node is cordoned. When ctx ends before,
 // the error names those that are left, and why.
 func (n *Node) Drain(ctx context.Context, say func(string)) error {
 	client, name, err := n.Connect(ctx)
@@ -116,6 +117,9 @@ func (n *Node) Drain(ctx context.Context, say func(string)) error {
 	for pause := firstPause; ; pause = min(2*pause, longPause) {
 		left, err := e.pass(ctx, name)
 		if err == nil && len(left) == 0 {
+			if e.back > 0 {
+				say(fmt.Sprintf("%d pods that tolerate the cordon have come since: they stay", e.back))
+			}
 			return nil
 		}
 		text := e.describe(left)
@@ -141,6 +145,8 @@ func (n *Node) Drain(ctx context.Context, say func(string)) error {
 type eviction struct {
 	client  *api.Client
 	reasons map[types.UID]string // why a pod could not be evicted; "" when it was
+	first   map[types.UID]bool   // those that were there when the drain began
+	back    int                  // so many have come since that would come again
 }
 
 // pass asks every pod to go that was not asked yet and returns those that are
@@ -150,7 +156,7 @@ func (e *eviction) pass(ctx context.Context, node string) ([]Pod, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list the pods of %s: %w", node, err)
 	}
-	left := Movable(list.Items)
+	left := e.left(list.Items)
 	for _, p := range left {
 		if reason, asked := e.reasons[p.UID]; p.Ending || asked && reason == "" {
 			continue

@@ -19,6 +19,7 @@ type Pod struct {
 	Namespace, Name string
 	UID             types.UID
 	Ending          bool // it was asked to end already
+	Returns         bool // it tolerates a cordon: where it is evicted another like it may come
 }
 
 // Movable are the pods that a drain asks to go and waits for: not static ones
@@ -32,7 +33,7 @@ func Movable(all []unstructured.Unstructured) []Pod {
 		if mirror || ofDaemonSet(p) || phase == "Succeeded" || phase == "Failed" {
 			continue
 		}
-		out = append(out, Pod{Namespace: p.GetNamespace(), Name: p.GetName(), UID: p.GetUID(), Ending: p.GetDeletionTimestamp() != nil})
+		out = append(out, Pod{Namespace: p.GetNamespace(), Name: p.GetName(), UID: p.GetUID(), Ending: p.GetDeletionTimestamp() != nil, Returns: toleratesCordon(p)})
 	}
 	slices.SortFunc(out, func(a, b Pod) int {
 		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
@@ -44,6 +45,44 @@ func ofDaemonSet(p unstructured.Unstructured) bool {
 	return slices.ContainsFunc(p.GetOwnerReferences(), func(o metav1.OwnerReference) bool {
 		return o.Kind == "DaemonSet" && o.Controller != nil && *o.Controller
 	})
+}
+
+// toleratesCordon says whether the taint of a cordoned node keeps a pod away.
+func toleratesCordon(p unstructured.Unstructured) bool {
+	list, _, _ := unstructured.NestedSlice(p.Object, "spec", "tolerations")
+	return slices.ContainsFunc(list, func(t any) bool {
+		of, _ := t.(map[string]any)
+		exists := of["operator"] == "Exists"
+		switch effect, _ := of["effect"].(string); effect {
+		case "", "NoSchedule":
+		default:
+			return false
+		}
+		switch key, _ := of["key"].(string); key {
+		case "":
+			return exists
+		case "node.kubernetes.io/unschedulable": // its value is empty
+			value, _ := of["value"].(string)
+			return exists || value == ""
+		}
+		return false
+	})
+}
+
+// left are the pods of a list that are to go. What came after the drain began and
+// tolerates the cordon would come again, for as long as it is evicted.
+func (e *eviction) left(list []unstructured.Unstructured) []Pod {
+	all := Movable(list)
+	if e.first == nil {
+		e.first = map[types.UID]bool{}
+		for _, p := range all {
+			e.first[p.UID] = true
+		}
+	}
+	came := func(p Pod) bool { return p.Returns && !e.first[p.UID] }
+	out := slices.DeleteFunc(slices.Clone(all), came)
+	e.back = len(all) - len(out)
+	return out
 }
 
 // CordonPatch is the merge patch that cordons a Node and marks it with the boot;

@@ -1,6 +1,7 @@
 package drain
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -29,9 +30,70 @@ func TestMovable(t *testing.T) {
 		pod("static", func(meta map[string]any) { meta["annotations"] = map[string]any{mirrorAnnotation: "x"} }),
 		pod("going", func(meta map[string]any) { meta["deletionTimestamp"] = "2026-01-01T00:00:00Z" }),
 	}
-	want := []Pod{{"default", "alone", "alone", false}, {"default", "friend", "friend", false}, {"default", "going", "going", true}, {"default", "web", "web", false}}
+	want := []Pod{
+		{Namespace: "default", Name: "alone", UID: "alone"}, {Namespace: "default", Name: "friend", UID: "friend"},
+		{Namespace: "default", Name: "going", UID: "going", Ending: true}, {Namespace: "default", Name: "web", UID: "web"},
+	}
 	if diff := cmp.Diff(want, Movable(all)); diff != "" {
 		t.Errorf("Movable (-want +got):\n%s", diff)
+	}
+}
+
+// tolerant is a pod with a toleration.
+func tolerant(name string, toleration map[string]any) unstructured.Unstructured {
+	p := pod(name, nil)
+	p.Object["spec"] = map[string]any{"tolerations": []any{toleration}}
+	return p
+}
+
+func TestToleratesCordon(t *testing.T) {
+	const cordon = "node.kubernetes.io/unschedulable"
+	for _, tt := range []struct {
+		toleration map[string]any
+		want       bool
+	}{
+		{map[string]any{"operator": "Exists"}, true},
+		{map[string]any{"operator": "Exists", "effect": "NoSchedule"}, true},
+		{map[string]any{"operator": "Exists", "effect": "NoExecute"}, false},
+		{map[string]any{"key": cordon, "operator": "Exists"}, true},
+		{map[string]any{"key": cordon, "operator": "Exists", "effect": "NoExecute"}, false},
+		{map[string]any{"key": cordon, "operator": "Equal", "value": ""}, true},
+		{map[string]any{"key": cordon, "value": "x"}, false},
+		{map[string]any{"key": cordon}, true}, // Equal, to nothing
+		{map[string]any{"key": "node-role.kubernetes.io/control-plane", "operator": "Exists"}, false},
+		{map[string]any{"key": ""}, false},
+	} {
+		if got := toleratesCordon(tolerant("p", tt.toleration)); got != tt.want {
+			t.Errorf("toleratesCordon with %v = %t, want %t", tt.toleration, got, tt.want)
+		}
+	}
+	if toleratesCordon(pod("plain", nil)) {
+		t.Error("a pod without tolerations tolerates a cordon")
+	}
+}
+
+// TestComesBack: a drain ends although a pod comes again each time that it is
+// evicted; one that was on its way here before the cordon is evicted all the same.
+func TestComesBack(t *testing.T) {
+	everything := map[string]any{"operator": "Exists"}
+	e := eviction{reasons: map[types.UID]string{}}
+	for _, step := range []struct {
+		list []unstructured.Unstructured
+		want []string
+		back int
+	}{
+		{[]unstructured.Unstructured{tolerant("web-1", everything), pod("db-1", nil)}, []string{"db-1", "web-1"}, 0},
+		{[]unstructured.Unstructured{tolerant("web-1", everything), tolerant("web-2", everything), pod("late", nil)}, []string{"late", "web-1"}, 1},
+		{[]unstructured.Unstructured{tolerant("web-2", everything)}, nil, 1},
+		{nil, nil, 0},
+	} {
+		var got []string
+		for _, p := range e.left(step.list) {
+			got = append(got, p.Name)
+		}
+		if !slices.Equal(got, step.want) || e.back != step.back {
+			t.Errorf("left are %q, and %d came back; want %q and %d", got, e.back, step.want, step.back)
+		}
 	}
 }
 
@@ -65,7 +127,10 @@ func TestCordonAndBack(t *testing.T) {
 
 func TestDescribe(t *testing.T) {
 	e := eviction{reasons: map[types.UID]string{"c": "a budget", "a": ""}}
-	left := []Pod{{"d", "a", "a", true}, {"d", "b", "b", false}, {"d", "c", "c", false}, {"d", "e", "e", false}}
+	var left []Pod
+	for _, name := range []string{"a", "b", "c", "e"} {
+		left = append(left, Pod{Namespace: "d", Name: name, UID: types.UID(name), Ending: name == "a"})
+	}
 	if got, want := e.describe(left), "4 pods to end: d/c (a budget), d/a, d/b, and 1 more"; got != want {
 		t.Errorf("describe = %q, want %q", got, want)
 	}
