@@ -47,7 +47,8 @@ func ofDaemonSet(p unstructured.Unstructured) bool {
 	})
 }
 
-// toleratesCordon says whether the taint of a cordoned node keeps a pod away.
+// toleratesCordon says whether a pod may come to a node though it is cordoned: it
+// tolerates the taint that Kubernetes gives such a node.
 func toleratesCordon(p unstructured.Unstructured) bool {
 	list, _, _ := unstructured.NestedSlice(p.Object, "spec", "tolerations")
 	return slices.ContainsFunc(list, func(t any) bool {
